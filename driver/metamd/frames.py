@@ -70,7 +70,8 @@ class Frames:
                 continue
             if value.shape != shape:
                 raise DataError(f"{self.source}: {name} has shape {value.shape}, expected {shape}.")
-            bad = np.flatnonzero(~np.isfinite(value.reshape(n, -1)).all(axis=1))
+            width = int(np.prod(shape[1:], dtype=int))
+            bad = np.flatnonzero(~np.isfinite(value.reshape(n, width)).all(axis=1))
             if bad.size:
                 raise DataError(
                     f"{self.source}: {name} of frame {bad[0]} is not a number "
