@@ -172,14 +172,14 @@ class Flatten(_Table):
     fine_clusters: PositiveInt = 200
     """Ward clusters of these frames; larger molecules: 150."""
     worst_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Part of the fine clusters, the worst, that frames are taken from."""
+    """Part of the fine clusters, the worst, that frames are taken from; not with weighted."""
     weighted: bool = False
-    """Take frames in proportion to the size of a fine cluster (larger molecules)."""
+    """Take frames from every fine cluster, in proportion to its size (larger molecules)."""
     start: PositiveInt = 200
     """Frames of the first training set of the improved-training loop."""
     step: PositiveInt = 100
     """Frames added in each round, up to ``count``; larger molecules: 500."""
-    subset: Annotated[int, Field(ge=10, le=20000)] = 4000
+    subset: Annotated[int, Field(ge=10, le=20000)] = 8000
     """Frames clustered by Ward; the others join the cluster of least average distance."""
     pca_components: Annotated[int, Field(ge=0)] = 0
     """Cluster in this many principal components of the distances; 0: in all distances."""

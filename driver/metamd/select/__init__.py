@@ -13,16 +13,24 @@ from metamd.config import Select
 from metamd.errors import DataError
 from metamd.frames import Frames
 from metamd.predict import Predictions
+from metamd.select.deviation import pick_deviation
+from metamd.select.flatten import flatten_round, pick_flatten
 from metamd.select.fps import pick_fps
 from metamd.select.picks import Indices, Method, Picks, Pool, Selection, as_indices
 from metamd.select.plain import pick_random, pick_time
+from metamd.select.uniform import pick_atomic_energy, pick_energy, pick_force
 
-__all__ = ["METHODS", "Selection", "select"]
+__all__ = ["METHODS", "Selection", "flatten_round", "select"]
 
 METHODS: dict[str, Method] = {
     "random": pick_random,
     "time": pick_time,
+    "energy": pick_energy,
+    "atomic-energy": pick_atomic_energy,
+    "force": pick_force,
     "fps": pick_fps,
+    "deviation": pick_deviation,
+    "flatten": pick_flatten,
 }
 
 
