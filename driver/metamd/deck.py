@@ -150,7 +150,8 @@ def _output(arm: Sample, atoms: Atoms, biased: bool) -> list[str]:
         "# output: forces of the store, energy and virial of the force field alone",
         *_computes(),
         f"dump frames all custom {arm.stride} {DUMP} {DUMP_COLUMNS}",
-        f"dump_modify frames sort id format float %.17g element {' '.join(_species(atoms))} flush yes",
+        "dump_modify frames sort id format float %.17g flush yes "
+        f"element {' '.join(_species(atoms))}",
         "variable bias_energy equal " + ("f_bias" if biased else "0.0"),
         f"fix thermo all ave/time {arm.stride} 1 {arm.stride} c_energy c_thermo_temp v_bias_energy "
         + " ".join(f"c_virial[{k}]" for k in range(1, 7))

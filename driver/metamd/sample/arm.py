@@ -209,7 +209,7 @@ def _good_part(frames: Frames, arm: Sample, atoms: Atoms) -> tuple[Frames, str |
     reason = "a bond of the starting structure broke"
     if not arm.allow_bond_breaking and frames.cell is None:
         bonds = BondGraph.of(atoms.get_chemical_symbols(), atoms.positions)
-        bad = ~np.atleast_1d(bonds.intact(frames.positions))
+        bad = ~bonds.intact_mask(frames.positions)
     if frames.forces is not None:
         largest = np.abs(frames.forces).max(axis=(1, 2))
         exploded = largest > arm.max_force_ev_per_ang
