@@ -53,9 +53,7 @@ def _go(run_file: Path, workdir: Path, until: str, as_json: bool = False) -> Non
     from metamd.loop import run
 
     config = load_config(run_file)
-    summary = run(
-        config, workdir, until=until, console=console, run_file_text=run_file.read_text()
-    )
+    summary = run(config, workdir, until=until, console=console, run_file_text=run_file.read_text())
     if as_json:
         print(json.dumps(summary, indent=2))
     elif until == "report":
@@ -198,9 +196,7 @@ def validate(
     tests = {name: save_npz(f, output / f"{name}.npz") for name, f in frames.items()}
     files = [ModelFile("model", k + 1, path.resolve()) for k, path in enumerate(model)]
     with Executor(config.execution, output / "logs", console) as executor:
-        result = validate_models(
-            files, tests, atoms, config.validation, output.resolve(), executor
-        )
+        result = validate_models(files, tests, atoms, config.validation, output.resolve(), executor)
     summary = {"cross_errors": result.cross_errors, "stability": result.stability}
     criterion = config.validation.usable_force_error_ev_per_ang
     summary["verdict"] = verdict(summary, criterion).as_dict()  # type: ignore[assignment]
@@ -302,9 +298,7 @@ def main() -> None:
             # Wrong options: click says what and shows the usage.
             console.print(f"[red]error:[/] {getattr(error, 'message', '') or error}")
             sys.exit(2)
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="metamd-", suffix=".log", delete=False
-        ) as log:
+        with tempfile.NamedTemporaryFile("w", prefix="metamd-", suffix=".log", delete=False) as log:
             log.write(traceback.format_exc())
         console.print(
             f"[red]error:[/] {type(error).__name__}: {error} (traceback: {log.name})",

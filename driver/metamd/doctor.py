@@ -64,7 +64,9 @@ def examine() -> list[Check]:
 
 def _program(name: str, what: str) -> Check:
     path = shutil.which(name, path=program_environment()["PATH"])
-    return Check(f"{what} ({name})", path is not None, path or "not on PATH", "install metamd again")
+    return Check(
+        f"{what} ({name})", path is not None, path or "not on PATH", "install metamd again"
+    )
 
 
 def _version(package: str) -> Check:

@@ -105,9 +105,7 @@ def _first_failure(
         atoms.cell.array if atoms.pbc.any() else None,
     )
     broken = (
-        np.zeros(len(positions), dtype=bool)
-        if atoms.pbc.any()
-        else ~bonds.intact_mask(positions)
+        np.zeros(len(positions), dtype=bool) if atoms.pbc.any() else ~bonds.intact_mask(positions)
     )
     hot = kinetic_k > HOT * temperature_k
     bad = broken | hot
