@@ -53,6 +53,7 @@ class Walker:
         self,
         lammps: Any,
         step: int,
+        n_local: int,
         tag: NDArray[np.int32],
         x: NDArray[np.float64],
         f: NDArray[np.float64],
@@ -75,6 +76,7 @@ class Walker:
         lammps.force_timeout()
 
     def _serve(self, lammps: Any, step: int, tag: Any, x: Any, f: Any) -> None:
+        self.calls += 1
         order = np.argsort(tag)
         positions = np.array(x[order])
         self.atoms.positions = positions
@@ -175,6 +177,8 @@ def run_walker(folder: Path) -> dict[str, Any]:
         words = line.split()
         if words[0] == "fix" and words[1] == FIX and words[3] == "external":
             lmp.set_fix_external_callback(FIX, walker.forces, lmp)
+    if walker.calls == 0 and walker.stopped is None:
+        walker.stopped = "the deck never asked for the reference's forces"
     frames = walker.collect()
     walker.output.close()
     if frames is not None:
