@@ -71,7 +71,17 @@ void append_from_wheel(std::vector<std::string>& list) {
   }
 }
 
+/// The wheel was built for another folder than the one it lies in; PLUMED looks there for the
+/// scripts that LOAD needs to compile a .cpp file.
+void point_to_scripts(const std::string& kernel) {
+  const std::string root = parent(resolved(kernel)) + "/plumed";
+  if (is_file(root + "/scripts/mklib.sh")) {
+    setenv("PLUMED_ROOT", root.c_str(), 0);
+  }
+}
+
 PlumedKernel open_kernel(const std::string& path) {
+  point_to_scripts(path);
   // RTLD_GLOBAL: shared objects that PLUMED's LOAD opens find PLUMED's symbols here.
   // RTLD_DEEPBIND: a kernel linked to another libmpi or LAPACK keeps its own, as in PLUMED's
   // wrapper.
