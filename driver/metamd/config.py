@@ -262,9 +262,12 @@ class Label(_Table):
     """Frames a task."""
     reuse: bool = True
     """Take over energies and forces that the reference itself gave while sampling; a few of
-    them are computed again and must agree to 1e-6."""
+    them are computed again and must agree."""
     recheck: PositiveInt = 5
     """How many taken-over labels of each arm are computed again."""
+    recheck_tolerance_ev_per_ang: PositiveFloat = 1e-3
+    """Largest difference in a force for which a taken-over label counts as agreeing; the noise
+    of the reference's own convergence must lie below, a bias lies far above."""
 
 
 class Dataset(_Table):

@@ -27,5 +27,5 @@ class TaskError(MetamdError, RuntimeError):
     """A program or task failed; the message carries the last useful line of its log."""
 
 
-class ReferenceError_(MetamdError, RuntimeError):
+class ReferenceFailed(MetamdError, RuntimeError):
     """The reference method gave no energy for a frame (no SCF convergence, say)."""

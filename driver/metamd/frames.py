@@ -7,11 +7,11 @@ sGDML's layout; writes DeePMD systems and extended XYZ.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from ase import Atoms
@@ -70,7 +70,8 @@ class Frames:
                 continue
             if value.shape != shape:
                 raise DataError(f"{self.source}: {name} has shape {value.shape}, expected {shape}.")
-            bad = np.flatnonzero(~np.isfinite(value.reshape(n, -1)).all(axis=1))
+            width = int(np.prod(shape[1:], dtype=int))
+            bad = np.flatnonzero(~np.isfinite(value.reshape(n, width)).all(axis=1))
             if bad.size:
                 raise DataError(
                     f"{self.source}: {name} of frame {bad[0]} is not a number "
@@ -233,12 +234,13 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
         energies.append(results.get("energy"))
         forces.append(results.get("forces"))
         atomic.append(results.get("energies"))
-        stress = results.get("stress")
-        virials.append(
-            None
-            if stress is None
-            else virial_from_ase_stress(np.asarray(stress), atoms.get_volume())
-        )
+        stress, virial = results.get("stress"), atoms.info.get("virial")
+        if virial is not None:
+            virials.append(np.asarray(virial, dtype=np.float64).reshape(3, 3))
+        elif stress is not None:
+            virials.append(virial_from_ase_stress(np.asarray(stress), atoms.get_volume()))
+        else:
+            virials.append(None)
 
     def column(values: list[Any], what: str) -> Array | None:
         missing = [k for k, v in enumerate(values) if v is None]
@@ -414,17 +416,59 @@ def save_deepmd(frames: Frames, folder: str | Path) -> Path:
     return folder
 
 
-def save_extxyz(frames: Frames, path: str | Path) -> Path:
-    """Write extended XYZ with energies, forces and provenance, at full precision."""
-    from ase.io import write
+def append_extxyz(
+    handle: TextIO,
+    symbols: Sequence[str],
+    positions: Array,
+    cell: Array | None,
+    energy: float | None,
+    forces: Array | None,
+    virial: Array | None,
+    info: Mapping[str, Any],
+) -> None:
+    """Append one frame of extended XYZ and flush it.
 
+    ASE's writer rounds positions to 8 digits; a label must belong to the coordinates written.
+    """
+    columns = "species:S:1:pos:R:3" + ("" if forces is None else ":forces:R:3")
+    words = [f"Properties={columns}"]
+    if cell is not None:
+        words.insert(0, f'Lattice="{_numbers(cell)}"')
+    if energy is not None:
+        words.append(f"energy={energy!r}")
+    if virial is not None:
+        words.append(f'virial="{_numbers(virial)}"')
+    for key, value in info.items():
+        plain = value.item() if isinstance(value, np.generic) else value
+        words.append(f'{key}="{plain}"' if isinstance(plain, str) else f"{key}={plain!r}")
+    words.append('pbc="T T T"' if cell is not None else 'pbc="F F F"')
+    rows = positions if forces is None else np.hstack([positions, forces])
+    lines = [str(len(symbols)), " ".join(words)]
+    lines += [f"{s} {_numbers(row)}" for s, row in zip(symbols, rows, strict=True)]
+    handle.write("\n".join(lines) + "\n")
+    handle.flush()
+
+
+def _numbers(values: Array) -> str:
+    """Numbers that read back exactly."""
+    return " ".join(repr(float(v)) for v in np.ravel(values))
+
+
+def save_extxyz(frames: Frames, path: str | Path) -> Path:
+    """Write extended XYZ with energies, forces, virials and provenance, at full precision."""
     path = Path(path)
-    write(
-        path,
-        [frames.to_atoms(k) for k in range(len(frames))],
-        format="extxyz",
-        write_results=True,
-    )
+    with path.open("w") as handle:
+        for k in range(len(frames)):
+            append_extxyz(
+                handle,
+                frames.symbols,
+                frames.positions[k],
+                None if frames.cell is None else frames.cell[k],
+                None if frames.energy is None else float(frames.energy[k]),
+                None if frames.forces is None else frames.forces[k],
+                None if frames.virial is None else frames.virial[k],
+                {key: column[k] for key, column in frames.info.items()},
+            )
     return path
 
 
