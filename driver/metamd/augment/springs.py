@@ -113,14 +113,9 @@ class Springs:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"springs": [asdict(spring) for spring in self.springs]}
 
-    def save(self, path: str | Path) -> Path:
-        path = Path(path)
-        path.write_text(json.dumps(self.as_dict(), indent=2) + "\n")
-        return path
-
 
 def load_springs(path: str | Path) -> Springs:
-    """Read what ``Springs.save`` wrote.
+    """Read the JSON of ``Springs.as_dict``, as ``metamd springs --json`` writes it.
 
     Raises:
         InputError: no such file, or not a table of springs.
