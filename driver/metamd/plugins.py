@@ -57,7 +57,9 @@ def _kernels_of_program(program: str) -> list[Path]:
     """The kernels that belong to a ``plumed`` executable, as in plumed_kernel.cpp."""
     path = Path(program)
     prefixes = [path.parent.parent, path.resolve().parent.parent]
-    folders = [prefix / lib for prefix in prefixes for lib in ("lib", "lib64", "lib/x86_64-linux-gnu")]
+    folders = [
+        prefix / lib for prefix in prefixes for lib in ("lib", "lib64", "lib/x86_64-linux-gnu")
+    ]
     return [folder / KERNEL_NAME for folder in [*folders, path.resolve().parent]]
 
 
