@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from ase.build import molecule
+
 from metamd.bonds import BondGraph
 from metamd.frames import Frames, save_npz
 from metamd.validate.citations import citations

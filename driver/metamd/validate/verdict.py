@@ -18,7 +18,7 @@ NOTEWORTHY_RATIO = 1.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """``usable`` and the reasons: a line each for the outcome, every failing model, the sampling."""
+    """``usable`` and why: a line each for the outcome, failing models and the sampling."""
 
     usable: bool
     text: str
