@@ -18,7 +18,7 @@ NOTEWORTHY_RATIO = 1.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """``usable`` and the reasons, a few sentences."""
+    """``usable`` and why: a line each for the outcome, failing models and the sampling."""
 
     usable: bool
     text: str
@@ -97,7 +97,7 @@ def verdict(summary: Mapping[str, Any], criterion_ev_per_ang: float) -> Verdict:
         if not model.usable:
             parts.append(_why_not(model, criterion_ev_per_ang, bool(good)))
     parts += sampling_worth(summary)
-    return Verdict(bool(good), " ".join(p for p in parts if p), criterion_ev_per_ang)
+    return Verdict(bool(good), "\n".join(p for p in parts if p), criterion_ev_per_ang)
 
 
 def sampling_worth(summary: Mapping[str, Any]) -> list[str]:
@@ -122,15 +122,11 @@ def sampling_worth(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _worth(plain: str, biased: str, ratios: list[tuple[str, float, float, float]]) -> str:
-    pieces = [
-        f"on {test} frames {_ratio(r)} the {biased}-trained model's ({_number(a)} against "
-        f"{_number(b)} eV/Å)"
-        for test, a, b, r in ratios
-    ]
-    text = f"What the sampling was worth: the {plain}-trained model's force RMSE is " + "; ".join(
-        pieces
+    pieces = [f"{_ratio(r)} on {test} frames ({_pair(a, b)} eV/Å)" for test, a, b, r in ratios]
+    return (
+        f"What the sampling was worth: force RMSE of the {plain}-trained model against that of "
+        f"the {biased}-trained one is {_and(pieces)}."
     )
-    return text + "."
 
 
 def _models(summary: Mapping[str, Any], criterion: float) -> list[_Model]:
@@ -222,12 +218,14 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if value >= 0.095 else f"{value:.2g}"
 
 
+def _pair(a: float, b: float) -> str:
+    return f"{_number(a)} against {_number(b)}"
+
+
 def _ratio(ratio: float) -> str:
-    if ratio >= NOTEWORTHY_RATIO:
-        return f"{ratio:.1f} times"
-    if ratio <= 1 / NOTEWORTHY_RATIO:
-        return f"only {ratio:.2f} of"
-    return "about the same as"
+    if 1 / NOTEWORTHY_RATIO < ratio < NOTEWORTHY_RATIO:
+        return "about the same"
+    return f"{ratio:.1f} times as large" if ratio > 1 else f"{ratio:.2f} times as large"
 
 
 def _and(items: Any) -> str:
