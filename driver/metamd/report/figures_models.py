@@ -174,9 +174,8 @@ def error_by_energy(material: Material) -> Figure | None:
     points: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
     first: dict[str, int] = {}
     found = list(material.predictions())
-    lowest = [
-        float(reference.energy.min()) for _, _, reference, _, _ in found if reference.labelled
-    ]
+    energies = [r.energy for _, _, r, _, _ in found if r.energy is not None]
+    lowest = [float(e.min()) for e in energies]
     if not lowest:
         return None
     zero = min([*lowest, *([material.zero_ev] if material.zero_ev is not None else [])])

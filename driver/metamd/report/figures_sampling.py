@@ -61,11 +61,11 @@ def components_in_time(material: Material) -> Figure | None:
     found = material.components
     if found is None:
         return None
-    lines, label = [], "frame"
+    lines = []
+    times, label = material.times
     for name, frames in material.arms.items():
-        times, label = material.times_ps(name, frames)
         for walker, part in walkers(frames):
-            lines.append((name, walker, times[part], found.scores[name][part, 0]))
+            lines.append((name, walker, times[name][part], found.scores[name][part, 0]))
     return _lines(
         "components-time",
         "Principal component in time",
@@ -80,12 +80,12 @@ def components_in_time(material: Material) -> Figure | None:
 
 def variance_in_time(material: Material) -> Figure | None:
     """Running variance of the distance matrix (Herr 2018, figure 1)."""
-    lines, label = [], "frame"
+    lines = []
+    times, label = material.times
     for name, frames in material.arms.items():
-        times, label = material.times_ps(name, frames)
         for walker, part in walkers(frames):
             if len(part) > 1:
-                lines.append((name, walker, times[part], running_variance(frames[part])))
+                lines.append((name, walker, times[name][part], running_variance(frames[part])))
     return _lines(
         "variance",
         "How widely each arm sampled",
