@@ -65,12 +65,13 @@ def components_in_time(material: Material) -> Figure | None:
     times, label = material.times
     for name, frames in material.arms.items():
         for walker, part in walkers(frames):
-            lines.append((name, walker, times[name][part], found.scores[name][part, 0]))
+            at = times[name][part] if label != "frame" else np.arange(len(part), dtype=float)
+            lines.append((name, walker, at, found.scores[name][part, 0]))
     return _lines(
         "components-time",
         "Principal component in time",
-        "First principal component of 1/r along each walker's trajectory (compare Herr 2018, "
-        "figure 3): plain MD swings about one place, MetaMD moves on.",
+        "First principal component of 1/r along each walker's trajectory. In Herr 2018, figure 3, "
+        "plain MD stays about one place while MetaMD moves on.",
         lines,
         label,
         "component 1 / Å⁻¹",
@@ -85,7 +86,8 @@ def variance_in_time(material: Material) -> Figure | None:
     for name, frames in material.arms.items():
         for walker, part in walkers(frames):
             if len(part) > 1:
-                lines.append((name, walker, times[name][part], running_variance(frames[part])))
+                at = times[name][part] if label != "frame" else np.arange(len(part), dtype=float)
+                lines.append((name, walker, at, running_variance(frames[part])))
     return _lines(
         "variance",
         "How widely each arm sampled",
