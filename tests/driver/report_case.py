@@ -33,6 +33,10 @@ name = "metamd"
 method = "metamd"
 timestep_fs = 0.5
 # <b>not bold</b>
+
+[[sample]]
+name = "md600"
+temperature_k = 600.0
 """
 
 

@@ -191,7 +191,7 @@ def time_by_stage(material: Material) -> Figure | None:
     def draw(canvas: MplFigure) -> None:
         axes = canvas.add_subplot()
         bars = axes.barh(names, values, color="#3f8fd2", height=0.6)
-        axes.bar_label(bars, [f" {_duration(v)}" for v in values], color=INK, fontsize=9)
+        axes.bar_label(bars, [_duration(v) for v in values], color=INK, fontsize=9, padding=3)
         axes.invert_yaxis()
         axes.margins(x=0.15)
         axes.set_xlabel("wall time / s")

@@ -174,9 +174,8 @@ def error_by_energy(material: Material) -> Figure | None:
     points: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
     first: dict[str, int] = {}
     found = list(material.predictions())
-    lowest = [
-        float(reference.energy.min()) for _, _, reference, _, _ in found if reference.labelled
-    ]
+    energies = [r.energy for _, _, r, _, _ in found if r.energy is not None]
+    lowest = [float(e.min()) for e in energies]
     if not lowest:
         return None
     zero = min([*lowest, *([material.zero_ev] if material.zero_ev is not None else [])])
@@ -217,8 +216,8 @@ def error_by_energy(material: Material) -> Figure | None:
     return drawn(
         "error-by-energy",
         "Where the errors are",
-        "Each point is a held-out frame of any test set (first seed's models). A model that was "
-        "trained near equilibrium only rises with the energy.",
+        "Each point is a held-out frame of any test set (first seed's models). Errors that rise with "
+        "the energy are those of a model that has seen too few frames up there.",
         draw,
         {
             "train": [name for name, (energy, _) in joined.items() for _ in energy],

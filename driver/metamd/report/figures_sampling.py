@@ -61,16 +61,17 @@ def components_in_time(material: Material) -> Figure | None:
     found = material.components
     if found is None:
         return None
-    lines, label = [], "frame"
+    lines = []
+    times, label = material.times
     for name, frames in material.arms.items():
-        times, label = material.times_ps(name, frames)
         for walker, part in walkers(frames):
-            lines.append((name, walker, times[part], found.scores[name][part, 0]))
+            at = times[name][part] if label != "frame" else np.arange(len(part), dtype=float)
+            lines.append((name, walker, at, found.scores[name][part, 0]))
     return _lines(
         "components-time",
         "Principal component in time",
-        "First principal component of 1/r along each walker's trajectory (compare Herr 2018, "
-        "figure 3): plain MD swings about one place, MetaMD moves on.",
+        "First principal component of 1/r along each walker's trajectory. In Herr 2018, figure 3, "
+        "plain MD stays about one place while MetaMD moves on.",
         lines,
         label,
         "component 1 / Å⁻¹",
@@ -80,12 +81,13 @@ def components_in_time(material: Material) -> Figure | None:
 
 def variance_in_time(material: Material) -> Figure | None:
     """Running variance of the distance matrix (Herr 2018, figure 1)."""
-    lines, label = [], "frame"
+    lines = []
+    times, label = material.times
     for name, frames in material.arms.items():
-        times, label = material.times_ps(name, frames)
         for walker, part in walkers(frames):
             if len(part) > 1:
-                lines.append((name, walker, times[part], running_variance(frames[part])))
+                at = times[name][part] if label != "frame" else np.arange(len(part), dtype=float)
+                lines.append((name, walker, at, running_variance(frames[part])))
     return _lines(
         "variance",
         "How widely each arm sampled",

@@ -77,12 +77,14 @@ def render(material: Material) -> str:
     environment.filters["number"] = number
     environment.filters["spread"] = with_spread
     environment.filters["linked"] = linked
+    environment.filters["formula"] = formula
     template = environment.from_string(_asset("template.html.j2"))
     return template.render(
         s=material.summary,
+        system=material.table("system"),
         status=_status(material),
         title=_title(material),
-        story=story(material),
+        story=_attempt(material, story) or "",
         figures=figures,
         structures=shapes,
         structure_data=_script_json([shape.as_dict() for shape in shapes]),
@@ -93,6 +95,7 @@ def render(material: Material) -> str:
         trainings=material.rows("models"),
         runs=material.rows("stability"),
         verdict=material.table("verdict"),
+        reasons=reasons(material),
         citations=material.rows("citations"),
         versions=_flat(material.table("versions")),
         seeds=_flat(material.table("seeds")),
@@ -155,6 +158,15 @@ def story(material: Material) -> str:
     return " ".join(parts)
 
 
+def reasons(material: Material) -> list[str]:
+    """The verdict's lines, the first without the outcome that the heading gives."""
+    lines = str(material.table("verdict").get("text") or "").splitlines()
+    if not lines:
+        return ["No model has been tested on held-out frames."]
+    first = re.sub(r"^(Usable|Not usable|No verdict): ", "", lines[0])
+    return [first[:1].upper() + first[1:], *lines[1:]]
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A number to so many significant digits, without exponent where it reads well; – for none."""
     if value is None or value == "":
@@ -176,13 +188,20 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def with_spread(value: Any, digits: int = 3) -> str:
-    """``mean ± spread`` of a summary quantity."""
+    """``mean ± spread`` of a summary quantity, the spread to the decimals of the mean."""
     if not isinstance(value, dict) or value.get("mean") is None:
         return "–"
-    text = number(float(value["mean"]), digits)
-    if value.get("spread") is not None:
-        text += f" ± {number(float(value['spread']), 2)}"
-    return text
+    mean, spread = float(value["mean"]), value.get("spread")
+    text = number(mean, digits)
+    if spread is None or "e" in text or "n" in text:
+        return text if spread is None else f"{text} ± {number(float(spread), 2)}"
+    decimals = len(text.partition(".")[2])
+    return f"{text} ± {float(spread):.{decimals}f}"
+
+
+def formula(text: Any) -> Markup:
+    """A chemical formula with its numbers as subscripts."""
+    return Markup(re.sub(r"(\d+)", r"<sub>\1</sub>", html.escape(str(text))))
 
 
 def linked(reference: str) -> Markup:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from metamd.errors import MetamdError, WorkspaceError
+from metamd.errors import WorkspaceError
 from metamd.frames import Array, Frames, load_frames
 from metamd.spread import Components, matrix_components
 
@@ -74,6 +74,10 @@ class Material:
         if text not in self.notes:
             self.notes.append(text)
 
+    def _unreadable(self, relative: Any, error: Exception) -> None:
+        text = str(error).replace(str(self.folder / str(relative)), "").strip(": ")
+        self.note(f"Not shown: {relative}: {text or type(error).__name__}")
+
     def frames(self, relative: Any) -> Frames | None:
         """The frames in a file, read once; None, with a note, where they cannot be read."""
         path = self.path(relative)
@@ -83,8 +87,9 @@ class Material:
         if key not in self._frames:
             try:
                 self._frames[key] = load_frames(path)
-            except (MetamdError, OSError, KeyError, ValueError) as error:
-                self.note(f"Not shown: {_short(error, self.folder)}")
+            except Exception as error:
+                # Torn files fail in many ways (zip, npz, text); none may cost the page.
+                self._unreadable(relative, error)
                 self._frames[key] = None
         return self._frames[key]
 
@@ -124,14 +129,22 @@ class Material:
             pass
         return None
 
-    def times_ps(self, arm: str, frames: Frames) -> tuple[Array, str]:
-        """Time of each frame and its axis label; the frame's number where no time is known."""
-        if "time_fs" in frames.info:
-            return np.asarray(frames.info["time_fs"], float) * 1e-3, "time / ps"
-        step = self.timestep_fs(arm)
-        if "step" in frames.info and step is not None:
-            return np.asarray(frames.info["step"], float) * step * 1e-3, "time / ps"
-        return np.arange(len(frames), dtype=float), "frame"
+    @cached_property
+    def times(self) -> tuple[dict[str, Array], str]:
+        """Time of each arm's frames in ps, and the axis label.
+
+        Where the time of some arm is not known, all are counted in frames.
+        """
+        out = {}
+        for arm, frames in self.arms.items():
+            step = self.timestep_fs(arm)
+            if "time_fs" in frames.info:
+                out[arm] = np.asarray(frames.info["time_fs"], float) * 1e-3
+            elif "step" in frames.info and step is not None:
+                out[arm] = np.asarray(frames.info["step"], float) * step * 1e-3
+            else:
+                return {a: np.arange(len(f), dtype=float) for a, f in self.arms.items()}, "frame"
+        return out, "time / ps"
 
     def trajectory(self, run: dict[str, Any]) -> Frames | None:
         """The trajectory of a stability run; None where there is none."""
@@ -153,8 +166,8 @@ class Material:
                 try:
                     with np.load(path, allow_pickle=False) as data:
                         energy, forces = data["energy"], data["forces"]
-                except (OSError, KeyError, ValueError, EOFError) as error:
-                    self.note(f"Not shown: {_short(error, self.folder)}")
+                except Exception as error:
+                    self._unreadable(given.get("path"), error)
                     continue
                 if forces.shape != reference.positions.shape:
                     self.note(f"Not shown: {given.get('path')} does not fit its test frames.")
@@ -183,7 +196,3 @@ def read_lcurve(path: Path) -> tuple[list[str], Array] | None:
         elif len(words := line.split()) == len(names) and names:
             rows.append([float(w) for w in words])
     return (names, np.array(rows)) if rows else None
-
-
-def _short(error: Exception, folder: Path) -> str:
-    return str(error).replace(str(folder) + "/", "")

@@ -47,6 +47,7 @@
     play.hidden = frames <= 1;
     play.textContent = "Play";
     viewer.zoomTo();
+    viewer.zoom(1.2);
     if (frames > 1) viewer.setFrame(frames - 1).then(() => viewer.render());
     viewer.render();
     current = index;
@@ -75,7 +76,7 @@
     viewer.spin(on ? "y" : false);
   });
   document.getElementById("viewer-reset").addEventListener("click", () => {
-    if (viewer) { viewer.zoomTo(); viewer.render(); }
+    if (viewer) { viewer.zoomTo(); viewer.zoom(1.2); viewer.render(); }
   });
   // For tests: where the camera looks.
   window.metamdView = () => (viewer ? viewer.getView() : null);

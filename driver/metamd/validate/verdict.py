@@ -70,6 +70,7 @@ def verdict(summary: Mapping[str, Any], criterion_ev_per_ang: float) -> Verdict:
             criterion_ev_per_ang,
         )
     good = [m for m in models if m.usable]
+    best = min(models, key=lambda m: m.worst_ev_per_ang)
     parts = []
     if good:
         # Best first: the smallest error on its own worst test set.
@@ -81,7 +82,6 @@ def verdict(summary: Mapping[str, Any], criterion_ev_per_ang: float) -> Verdict:
         )
         parts += [f"The model trained on {m.name} is usable too." for m in good[1:]]
     else:
-        best = min(models, key=lambda m: m.worst_ev_per_ang)
         if best.failing:
             parts.append(
                 f"Not usable: no model stays below a force RMSE of {criterion_ev_per_ang:g} eV/Å "
@@ -94,8 +94,13 @@ def verdict(summary: Mapping[str, Any], criterion_ev_per_ang: float) -> Verdict:
                 f"(at most {_number(best.worst_ev_per_ang)} eV/Å), but its dynamics fail."
             )
     for model in models:
-        if not model.usable:
-            parts.append(_why_not(model, criterion_ev_per_ang, bool(good)))
+        if model.usable:
+            continue
+        if not good and model is best and len(model.failing) == 1 and not model.broken:
+            # Its error is already said.
+            parts[0] += " " + _dynamics(model)
+        else:
+            parts.append(_why_not(model, bool(good)))
     parts += sampling_worth(summary)
     return Verdict(bool(good), "\n".join(p for p in parts if p), criterion_ev_per_ang)
 
@@ -152,7 +157,7 @@ def _models(summary: Mapping[str, Any], criterion: float) -> list[_Model]:
     return models
 
 
-def _why_not(model: _Model, criterion: float, others_usable: bool) -> str:
+def _why_not(model: _Model, others_usable: bool) -> str:
     reasons = []
     if model.failing:
         sets = _and(f"{_number(value)} eV/Å on {test}" for test, value in model.failing)
@@ -170,7 +175,7 @@ def _failures(broken: Sequence[Mapping[str, Any]], runs: int) -> str:
     first = min(broken, key=lambda s: _time(s))
     when = f"first after {_time(first):.2g} ps at {_kelvin(first)}"
     if first.get("failure"):
-        when += f" ({first['failure']})"
+        when += f": {first['failure']}"
     temperatures = _and(dict.fromkeys(_kelvin(s) for s in broken))
     if runs == 1:
         return f"its dynamics at {temperatures} does not stay intact, {when}"
