@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from metamd import __version__
@@ -230,9 +231,9 @@ def doctor() -> None:
     checks = examine()
     for check in checks:
         mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
-        out.print(f"{mark} {check.what}: {check.found}", soft_wrap=True)
+        out.print(f"{mark} {escape(check.what)}: {escape(check.found)}", soft_wrap=True)
         if not check.ok:
-            out.print(f"     {check.advice}")
+            out.print(f"     {escape(check.advice)}")
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 
@@ -286,7 +287,7 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except MetamdError as error:
-        console.print(f"[red]error:[/] {error}", soft_wrap=True, highlight=False)
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         console.print("stopped; the same command goes on from here")
@@ -296,12 +297,12 @@ def main() -> None:
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):
             # Wrong options: click says what and shows the usage.
-            console.print(f"[red]error:[/] {getattr(error, 'message', '') or error}")
+            console.print(f"[red]error:[/] {escape(str(getattr(error, 'message', '') or error))}")
             sys.exit(2)
         with tempfile.NamedTemporaryFile("w", prefix="metamd-", suffix=".log", delete=False) as log:
             log.write(traceback.format_exc())
         console.print(
-            f"[red]error:[/] {type(error).__name__}: {error} (traceback: {log.name})",
+            f"[red]error:[/] {type(error).__name__}: {escape(str(error))} (traceback: {log.name})",
             soft_wrap=True,
         )
         sys.exit(1)
