@@ -7,9 +7,11 @@ the bias, so that no bias reaches a label.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from ase import Atoms
@@ -233,10 +235,14 @@ def with_plugin(text: str, plugin: Path) -> str:
     return text
 
 
-def read_dump(path: Path, type_map: Sequence[str] | None = None) -> Frames:
+def read_dump(
+    path: Path, type_map: Sequence[str] | None = None, total_forces: bool = False
+) -> Frames:
     """Frames of a LAMMPS text dump (id, element or type, x|xu, optionally forces).
 
-    A torn last frame, as a killed run leaves it, is left out.
+    Forces are the columns f_unbiased[1..3] of our own runs; with ``total_forces`` also fx fy fz
+    (units metal), which hold the bias of a biased run.  A torn last frame, as a killed run leaves
+    it, is left out with a warning.
 
     Raises:
         DataError: no frame, missing columns, or atoms that differ between frames.
@@ -248,6 +254,11 @@ def read_dump(path: Path, type_map: Sequence[str] | None = None) -> Frames:
             try:
                 frame = _read_dump_frame(handle)
             except (ValueError, IndexError, EOFError):
+                _refuse_torn_inside(path, handle, len(frames))
+                warnings.warn(
+                    f"{path}: frame {len(frames)} is torn and left out; {len(frames)} are whole.",
+                    stacklevel=2,
+                )
                 break
             header = frame[3]
             frames.append(frame[:3])
@@ -256,7 +267,13 @@ def read_dump(path: Path, type_map: Sequence[str] | None = None) -> Frames:
                 raise DataError(f"{path}: frame {len(frames)} is not a LAMMPS dump frame.")
     if not frames:
         raise DataError(f"{path}: holds no complete frame.")
-    return _dump_frames(path, frames, header, type_map)
+    return _dump_frames(path, frames, header, type_map, total_forces)
+
+
+def _refuse_torn_inside(path: Path, handle: TextIO, frame: int) -> None:
+    """A killed run tears the last frame only; one with frames behind it is a broken file."""
+    if any(line.startswith("ITEM: TIMESTEP") for line in handle):
+        raise DataError(f"{path}: frame {frame} is torn, and there are frames after it.")
 
 
 def _read_dump_frame(handle: object) -> tuple[int, Array, Array, list[str]]:
@@ -295,6 +312,7 @@ def _dump_frames(
     frames: list[tuple[int, Array, Array]],
     columns: list[str],
     type_map: Sequence[str] | None,
+    total_forces: bool,
 ) -> Frames:
     def find(*names: str) -> int | None:
         return next((columns.index(n) for n in names if n in columns), None)
@@ -304,6 +322,8 @@ def _dump_frames(
     if ids is None or any(c is None for c in xyz):
         raise DataError(f"{path}: needs the columns id, x, y, z (or xu, yu, zu).")
     forces = [find(f"f_unbiased[{k}]") for k in (1, 2, 3)]
+    if total_forces and None in forces:
+        forces = [find(f"f{a}") for a in "xyz"]
     element, kind = find("element"), find("type")
     positions, labels, symbols = [], [], None
     for number, (_, _, table) in enumerate(frames):

@@ -292,13 +292,17 @@ def load_frames(path: str | Path, type_map: Sequence[str] | None = None) -> Fram
     if _is_dump(path):
         from metamd.deck import read_dump
 
-        return read_dump(path, type_map)
-    from ase.io import read
+        return read_dump(path, type_map, total_forces=True)
+    from ase.io import iread
 
+    images: list[Atoms] = []
     try:
-        images = read(path, index=":")
+        for atoms in iread(path, index=":"):
+            images.append(atoms)
     except Exception as error:
-        raise DataError(f"{path}: cannot be read as a trajectory ({error}).") from error
+        raise DataError(
+            f"{path}: frame {len(images)} cannot be read ({error}); is the file torn?"
+        ) from error
     return from_atoms(images, str(path))
 
 
