@@ -222,8 +222,7 @@ private:
     }
     const double total = weight_[best] + height;
     const double f = height / total;
-    const double spread =
-        (1.0 - f) * spread_[best] + f * (1.0 - f) * 2.0 * store_.exponent(best);
+    const double spread = (1.0 - f) * spread_[best] + f * (1.0 - f) * 2.0 * store_.exponent(best);
     double* row = store_.row(best);
     for (std::size_t p = 0; p < matrix_.size(); ++p) {
       row[p] += f * (store_.y()[p] - row[p]);
@@ -239,8 +238,7 @@ private:
   void grow(long long step) {
     for (Growing& g : growing_) {
       g.born = std::min(g.born, step); // the host may have set its counter back
-      const double fraction =
-          std::min(1.0, double(step - g.born) / double(options_.ramp_steps));
+      const double fraction = std::min(1.0, double(step - g.born) / double(options_.ramp_steps));
       g.change = g.height * fraction - store_.height(g.hill);
       store_.set_height(g.hill, g.height * fraction);
     }

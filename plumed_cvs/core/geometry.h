@@ -47,8 +47,8 @@ public:
   /// A zero matrix means open boundaries.
   explicit Cell(const Mat3& rows) : rows_(rows) {
     const double volume = std::abs(determinant(rows));
-    const double scale = std::sqrt(dot(rows[0], rows[0]) * dot(rows[1], rows[1])) *
-                         std::sqrt(dot(rows[2], rows[2]));
+    const double scale =
+        std::sqrt(dot(rows[0], rows[0]) * dot(rows[1], rows[1])) * std::sqrt(dot(rows[2], rows[2]));
     periodic_ = scale > 0.0 && volume > 1e-10 * scale;
     if (!periodic_) {
       return;

@@ -56,8 +56,8 @@ public:
   /// Add a row of y = D / sigma and return it for filling.
   double* add(double height, double base = 0.0) {
     if (chunks_.empty() || used_ == per_chunk_) {
-      per_chunk_ = std::clamp<std::size_t>((4u << 20) / std::max<std::size_t>(width_ * 8, 8), 1,
-                                           4096);
+      per_chunk_ =
+          std::clamp<std::size_t>((4u << 20) / std::max<std::size_t>(width_ * 8, 8), 1, 4096);
       chunks_.emplace_back();
       chunks_.back().assign_zero(per_chunk_ * width_);
       used_ = 0;

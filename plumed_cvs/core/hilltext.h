@@ -22,15 +22,15 @@
 namespace metamd {
 
 struct HillFrame {
-  long long step = 0;       ///< of the host
+  long long step = 0; ///< of the host
   double time_ps = 0.0;
-  double height_ev = 0.0;   ///< as added: well-tempered already, without gamma/(gamma-1)
-  std::string sigma;        ///< as Sigma::text(), in units of D made from Angstrom
-  double biasfactor = 0.0;  ///< 0: constant heights, written as inf
-  std::string metric;       ///< INVERSE, DISTANCE or SCREENED
-  double cutoff_ang = 0.0;  ///< 0: none, and then not written
+  double height_ev = 0.0;  ///< as added: well-tempered already, without gamma/(gamma-1)
+  std::string sigma;       ///< as Sigma::text(), in units of D made from Angstrom
+  double biasfactor = 0.0; ///< 0: constant heights, written as inf
+  std::string metric;      ///< INVERSE, DISTANCE or SCREENED
+  double cutoff_ang = 0.0; ///< 0: none, and then not written
   double r_on_ang = 0.0;
-  long long pairs = 0;      ///< in the matrix
+  long long pairs = 0; ///< in the matrix
   bool periodic = false;
   Mat3 cell_ang{};
   std::vector<std::string> species;
@@ -63,8 +63,9 @@ inline std::string hill_text(const HillFrame& h) {
   out += "Properties=species:S:1:pos:R:3:id:I:1 pbc=\"";
   out += h.periodic ? "T T T\"" : "F F F\"";
   out += " step=" + std::to_string(h.step) + " time=" + format_double(h.time_ps) +
-         " height=" + format_double(h.height_ev) + " sigma=\"" + h.sigma + "\" biasf=" +
-         (h.biasfactor > 0.0 ? format_double(h.biasfactor) : "inf") + " metric=" + h.metric;
+         " height=" + format_double(h.height_ev) + " sigma=\"" + h.sigma +
+         "\" biasf=" + (h.biasfactor > 0.0 ? format_double(h.biasfactor) : "inf") +
+         " metric=" + h.metric;
   if (h.cutoff_ang > 0.0) {
     out += " cutoff=" + format_double(h.cutoff_ang) + " r_on=" + format_double(h.r_on_ang);
   }
@@ -97,7 +98,8 @@ inline std::vector<std::string_view> words(std::string_view line) {
 }
 
 /// key=value or key="value with blanks"; no key twice.
-inline bool key_values(std::string_view line, std::map<std::string, std::string, std::less<>>& out) {
+inline bool key_values(std::string_view line,
+                       std::map<std::string, std::string, std::less<>>& out) {
   std::size_t p = 0;
   while ((p = line.find_first_not_of(' ', p)) != std::string_view::npos) {
     const std::size_t eq = line.find('=', p);
@@ -191,8 +193,8 @@ private:
       const auto found = keys.find(key);
       return found == keys.end() ? std::string() : found->second;
     };
-    for (const char* key : {"Properties", "pbc", "step", "time", "height", "sigma", "biasf",
-                            "metric", "pairs"}) {
+    for (const char* key :
+         {"Properties", "pbc", "step", "time", "height", "sigma", "biasf", "metric", "pairs"}) {
       if (keys.count(key) == 0) {
         return std::string("key ") + key + " is missing";
       }

@@ -16,13 +16,13 @@
 namespace metamd {
 
 struct PassArguments {
-  const double* const* rows; ///< all rows; each of `width` doubles, 64-byte aligned
+  const double* const* rows;  ///< all rows; each of `width` doubles, 64-byte aligned
   const std::uint32_t* index; ///< the rows to visit, or null for 0..count-1
   std::size_t count;
   std::size_t width; ///< a multiple of 8, padded with zeros
   std::size_t block; ///< rows that fit the cache together, 1..8
   const double* y;
-  const double* w; ///< null: all ones
+  const double* w;      ///< null: all ones
   const double* height; ///< by row number
   const double* base;   ///< by row number
   double* exponent;     ///< by row number: E_a comes back here

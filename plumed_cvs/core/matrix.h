@@ -98,8 +98,8 @@ public:
   void scales(const std::vector<double>& sigma_by_kind, std::vector<double>& out) const {
     out.resize(size());
     for (std::size_t p = 0; p < size(); ++p) {
-      const std::size_t k = std::size_t(sel_.kind(pairs_.i[p])) * sel_.kinds().size() +
-                            sel_.kind(pairs_.j[p]);
+      const std::size_t k =
+          std::size_t(sel_.kind(pairs_.i[p])) * sel_.kinds().size() + sel_.kind(pairs_.j[p]);
       out[p] = 1.0 / sigma_by_kind[k];
     }
   }

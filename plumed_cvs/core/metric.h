@@ -25,8 +25,7 @@ inline const char* name(MetricKind kind) {
 }
 
 inline MetricKind metric_from_name(const std::string& text) {
-  for (const MetricKind kind :
-       {MetricKind::Inverse, MetricKind::Distance, MetricKind::Screened}) {
+  for (const MetricKind kind : {MetricKind::Inverse, MetricKind::Distance, MetricKind::Screened}) {
     if (text == name(kind)) {
       return kind;
     }

@@ -98,8 +98,8 @@ private:
                 if (j <= i) {
                   continue;
                 }
-                const Vec3 d = cell.nearest(
-                    {x[j][0] - x[i][0], x[j][1] - x[i][1], x[j][2] - x[i][2]});
+                const Vec3 d =
+                    cell.nearest({x[j][0] - x[i][0], x[j][1] - x[i][1], x[j][2] - x[i][2]});
                 if (dot(d, d) < reach2 && sel.allowed(i, j)) {
                   emit(i, j);
                 }

@@ -111,11 +111,18 @@ struct CaughtError {
   std::string message;
 };
 
+/// PLUMED frames its messages with empty lines.
+std::string trimmed(const std::string& text) {
+  const auto first = text.find_first_not_of(" \n");
+  const auto last = text.find_last_not_of(" \n");
+  return first == std::string::npos ? text : text.substr(first, last - first + 1);
+}
+
 void remember(void* self, int, const char* message, const void*) {
   auto* caught = static_cast<CaughtError*>(self);
   caught->raised = true;
   try {
-    caught->message = message ? message : "unknown error";
+    caught->message = message ? trimmed(message) : "unknown error";
   } catch (...) {
     // out of memory while reporting: the flag alone must do
   }

@@ -48,10 +48,11 @@ inline void components_always(PLMD::Keywords& k) {
   PLMD::ActionWithValue::componentsAreNotOptional(k);
 }
 /// Units are protected members of Action from 2.10 on: actions take them in through this.
-#define METAMD_UNITS_OF_THIS                                                                      \
-  metamd::plumed::HostUnits { metamd::plumed::units(*this).getLength(),                           \
-    metamd::plumed::units(*this).getEnergy(), metamd::plumed::units(*this).getTime(),             \
-    metamd::plumed::natural_units(*this) }
+#define METAMD_UNITS_OF_THIS                                                                       \
+  metamd::plumed::HostUnits {                                                                      \
+    metamd::plumed::units(*this).getLength(), metamd::plumed::units(*this).getEnergy(),            \
+        metamd::plumed::units(*this).getTime(), metamd::plumed::natural_units(*this)               \
+  }
 #else
 /// kB T by TEMP or else by the MD code; 0 if neither knows it.
 inline double parse_kbt(PLMD::Action& a) { return a.getkBT(); }
@@ -60,9 +61,10 @@ inline void add_output(PLMD::Keywords& k, const std::string& name, const std::st
   k.addOutputComponent(name, key, "scalar", text);
 }
 inline void components_always(PLMD::Keywords&) {}
-#define METAMD_UNITS_OF_THIS                                                                      \
-  metamd::plumed::HostUnits { getUnits().getLength(), getUnits().getEnergy(),                     \
-    getUnits().getTime(), usingNaturalUnits() }
+#define METAMD_UNITS_OF_THIS                                                                       \
+  metamd::plumed::HostUnits {                                                                      \
+    getUnits().getLength(), getUnits().getEnergy(), getUnits().getTime(), usingNaturalUnits()      \
+  }
 #endif
 
 /// What PLUMED calls its units, and the way to Angstrom, eV and ps.

@@ -32,7 +32,8 @@ std::uint64_t HillsReader::read_new(const std::function<void(const HillFrame&)>&
     throw std::runtime_error("hills file " + path_ + " is not a regular file");
   }
   if (std::uint64_t(info.st_size) < offset_) {
-    throw std::runtime_error("hills file " + path_ + " became shorter than what was read from it: "
+    throw std::runtime_error("hills file " + path_ +
+                             " became shorter than what was read from it: "
                              "has its walker been started anew? Start all walkers together");
   }
   if (::fseeko(file.get(), static_cast<off_t>(offset_), SEEK_SET) != 0) {
@@ -99,10 +100,8 @@ void HillsWriter::open_append(const std::string& path) {
 void HillsWriter::append(const HillFrame& hill) {
   const std::string text = hill_text(hill);
   struct stat before;
-  const bool regular =
-      ::fstat(::fileno(file_), &before) == 0 && S_ISREG(before.st_mode);
-  if (std::fwrite(text.data(), 1, text.size(), file_) == text.size() &&
-      std::fflush(file_) == 0) {
+  const bool regular = ::fstat(::fileno(file_), &before) == 0 && S_ISREG(before.st_mode);
+  if (std::fwrite(text.data(), 1, text.size(), file_) == text.size() && std::fflush(file_) == 0) {
     return;
   }
   const int reason = errno;

@@ -55,8 +55,9 @@ void InverseDistanceMatrix::registerKeywords(PLMD::Keywords& keys) {
   keys.add("optional", "PCA",
            "a file of principal components as 'metamd pca' writes it: pc-1, pc-2... are the "
            "projections of D");
-  keys.addFlag("PAIRS", false,
-               "one component for each element of the matrix, pair-i-j with serial numbers i and j");
+  keys.addFlag(
+      "PAIRS", false,
+      "one component for each element of the matrix, pair-i-j with serial numbers i and j");
   components_always(keys);
   add_output(keys, "mean", "default", "the mean of D over all pairs of the matrix");
   add_output(keys, "dist", "REFERENCE", "the distance in matrix space to a frame of REFERENCE");
@@ -160,8 +161,8 @@ void InverseDistanceMatrix::calculate() {
   copy_positions(getPositions(), units_.angstrom(), x_);
   bool renewed = false;
   try {
-    renewed = matrix_->update(
-        x_, input_.periodic ? make_cell(getBox(), units_.angstrom()) : Cell());
+    renewed =
+        matrix_->update(x_, input_.periodic ? make_cell(getBox(), units_.angstrom()) : Cell());
   } catch (const std::runtime_error& wrong) {
     error(wrong.what());
   }

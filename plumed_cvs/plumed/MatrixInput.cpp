@@ -201,8 +201,7 @@ MatrixInput parse_matrix(PLMD::Colvar& action, double angstrom) {
   return in;
 }
 
-void copy_positions(const std::vector<PLMD::Vector>& from, double angstrom,
-                    std::vector<Vec3>& to) {
+void copy_positions(const std::vector<PLMD::Vector>& from, double angstrom, std::vector<Vec3>& to) {
   to.resize(from.size());
   for (std::size_t a = 0; a < from.size(); ++a) {
     to[a] = {from[a][0] * angstrom, from[a][1] * angstrom, from[a][2] * angstrom};

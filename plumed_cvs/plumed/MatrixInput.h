@@ -24,8 +24,7 @@ struct MatrixInput {
 MatrixInput parse_matrix(PLMD::Colvar& action, double angstrom);
 
 /// Positions in Angstrom.
-void copy_positions(const std::vector<PLMD::Vector>& from, double angstrom,
-                    std::vector<Vec3>& to);
+void copy_positions(const std::vector<PLMD::Vector>& from, double angstrom, std::vector<Vec3>& to);
 
 Cell make_cell(const PLMD::Tensor& box, double angstrom);
 

@@ -119,15 +119,16 @@ PcaFile read_pca(const std::string& path, const DistanceMatrix& matrix) {
         wrong(path, line, "'components N' must come before the pairs");
       }
       if (head["metric"] != name(matrix.metric().kind)) {
-        wrong(path, line, "the components were made with metric " + head["metric"] +
-                              ", the matrix has METRIC=" + name(matrix.metric().kind));
+        wrong(path, line,
+              "the components were made with metric " + head["metric"] +
+                  ", the matrix has METRIC=" + name(matrix.metric().kind));
       }
       if (head["atoms"] != std::to_string(matrix.selection().size()) ||
           head["pairs"] != std::to_string(matrix.size())) {
-        wrong(path, line, "made for " + head["atoms"] + " atoms and " + head["pairs"] +
-                              " pairs, the matrix has " +
-                              std::to_string(matrix.selection().size()) + " and " +
-                              std::to_string(matrix.size()));
+        wrong(path, line,
+              "made for " + head["atoms"] + " atoms and " + head["pairs"] +
+                  " pairs, the matrix has " + std::to_string(matrix.selection().size()) + " and " +
+                  std::to_string(matrix.size()));
       }
       out.mean.assign(matrix.size(), 0.0);
       out.components.assign(std::size_t(components), std::vector<double>(matrix.size(), 0.0));

