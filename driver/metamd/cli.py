@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from metamd import __version__
+from metamd import __version__, commands_data
 from metamd.errors import InputError, MetamdError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     help="From one structure to a deep potential that holds far from equilibrium.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 console = Console(stderr=True)
@@ -269,6 +270,9 @@ def init(
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror}).") from error
     out.print(f"{output}: written; start with  metamd run {output} --workdir runs/first")
+
+
+commands_data.register(app)
 
 
 def _new_folder(path: Path) -> None:

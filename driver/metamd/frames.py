@@ -445,7 +445,8 @@ def append_extxyz(
     if energy is not None:
         words.append(f"energy={energy!r}")
     if virial is not None:
-        words.append(f'virial="{_numbers(virial)}"')
+        # Nine numbers are a matrix by columns in extended XYZ.
+        words.append(f'virial="{_numbers(virial.T)}"')
     for key, value in info.items():
         plain = value.item() if isinstance(value, np.generic) else value
         words.append(f'{key}="{plain}"' if isinstance(plain, str) else f"{key}={plain!r}")
