@@ -85,23 +85,23 @@ def plumed_kernel() -> Path | None:
 
 
 def plumed_root(kernel: Path) -> Path | None:
-    """What PLUMED calls PLUMED_ROOT: the folder with its scripts, beside the kernel."""
-    root = kernel.resolve().parent / "plumed"
-    return root if root.is_dir() else None
+    """The prefix PLUMED was installed to: the folder with bin/plumed, lib/ and include/."""
+    prefix = kernel.resolve().parent.parent
+    return prefix if (prefix / "bin" / "plumed").is_file() else None
 
 
 def plumed_program(kernel: Path) -> Path | None:
     """The ``plumed`` executable that belongs to a kernel; run it with plumed_environment()."""
-    program = kernel.resolve().parent.parent / "bin" / "plumed"
-    return program if program.is_file() else None
+    root = plumed_root(kernel)
+    return root / "bin" / "plumed" if root else None
 
 
 def plumed_environment(kernel: Path) -> dict[str, str]:
     """Variables a child process needs to use this kernel: the wheel was built for another folder."""
     variables = {"PLUMED_KERNEL": str(kernel)}
-    root = plumed_root(kernel)
-    if root:
-        variables["PLUMED_ROOT"] = str(root)
-    paths = [str(kernel.resolve().parent), os.environ.get("LD_LIBRARY_PATH", "")]
+    folder = kernel.resolve().parent
+    if (folder / "plumed").is_dir():
+        variables["PLUMED_ROOT"] = str(folder / "plumed")
+    paths = [str(folder), os.environ.get("LD_LIBRARY_PATH", "")]
     variables["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
     return variables

@@ -146,7 +146,9 @@ def run_python(folder: Path, deck: str, plumed: str, script: str, *, ranks: int 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "in.lmp").write_text(deck)
     (folder / "plumed.dat").write_text(plumed)
-    (folder / "run.py").write_text(IN_PROCESS + script + "\nlmp.commands_string(rest)\nlmp.close()\n")
+    (folder / "run.py").write_text(
+        IN_PROCESS + script + "\nlmp.commands_string(rest)\nlmp.close()\n"
+    )
     library = str(VENV / "lib" / "libmpi.so.12")
     return run_command(folder, [sys.executable, "run.py", library], ranks=ranks)
 

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from lmp_host import FORMAT, lj_liquid, run_lmp, run_python
 
-UNITS = {"lj": "UNITS NATURAL", "real": "UNITS LENGTH=A ENERGY=kcal/mol", "metal": "UNITS ENERGY=eV"}
+UNITS = {
+    "lj": "UNITS NATURAL",
+    "real": "UNITS LENGTH=A ENERGY=kcal/mol",
+    "metal": "UNITS ENERGY=eV",
+}
 
 # the well-tempered ensemble: METAD on the energy, hills at every other step so that it acts
 WTE = """{units}
@@ -103,7 +107,9 @@ def test_energy_at_a_stride_of_its_own(tmp_path):
     plumed = "UNITS NATURAL\ne: ENERGY\nPRINT ARG=e FILE=COLVAR STRIDE=7 FMT=%.14g\n"
     done = run_lmp(tmp_path, lj_liquid() + run_deck("lj"), plumed)
     steps = np.arange(0, 26, 7)
-    np.testing.assert_allclose(done.table("COLVAR")["e"], done.thermo()["PotEng"][steps], rtol=1e-10)
+    np.testing.assert_allclose(
+        done.table("COLVAR")["e"], done.thermo()["PotEng"][steps], rtol=1e-10
+    )
 
 
 def test_energy_in_an_included_file(tmp_path):

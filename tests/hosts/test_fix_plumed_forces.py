@@ -155,9 +155,7 @@ def test_agrees_with_plumed_driver(tmp_path, tilt):
     atoms = "\n".join(f"X {x:.15f} {y:.15f} {z:.15f}" for x, y, z in positions)
     numbers = " ".join(f"{x:.15f}" for x in cell.ravel())
     (tmp_path / "frame.xyz").write_text(f"{N_ATOMS}\n{numbers}\n{atoms}\n")
-    masses = "".join(
-        f"{k} {1.5 if k % 2 == 0 else 12.0} {q:.15g}\n" for k, q in enumerate(charges)
-    )
+    masses = "".join(f"{k} {1.5 if k % 2 == 0 else 12.0} {q:.15g}\n" for k, q in enumerate(charges))
     (tmp_path / "mc").write_text("#! FIELDS index mass charge\n" + masses)
     plumed_driver(
         tmp_path,
@@ -213,9 +211,7 @@ PRINT ARG=e FILE=COLVAR FMT=%.15f
     energy = done.printed("force")[:, 0].reshape(N_ATOMS, 3, 2)
     expected = -(energy[..., 0] - energy[..., 1]) / (2 * STEP)
     assert np.abs(expected).max() > 0.1
-    np.testing.assert_allclose(
-        done.dump("f.dump"), expected, atol=1e-6 * np.abs(expected).max()
-    )
+    np.testing.assert_allclose(done.dump("f.dump"), expected, atol=1e-6 * np.abs(expected).max())
     energies = done.printed("strain")[:, 0].reshape(-1, 3)
     expected = -(energies[:, 0] - energies[:, 1]) / (2 * STEP)
     virial = done.printed("pressure")[0] * done.printed("volume")[0, 0] / NKTV2P["metal"]

@@ -118,7 +118,8 @@ def test_ids_in_any_order(tmp_path, system, serial, ranks):
 
 def test_more_ranks_than_places(tmp_path):
     """Ranks without atoms take part: all atoms sit in one corner."""
-    deck = """units lj
+    deck = (
+        """units lj
 atom_style atomic
 processors 4 1 1
 region box block 0 40 0 5 0 5
@@ -129,7 +130,10 @@ create_atoms 1 single 1 2.3 1
 mass 1 1
 pair_style lj/cut 2.5
 pair_coeff 1 1 1 1
-""" + DYNAMICS + "run 20\n"
+"""
+        + DYNAMICS
+        + "run 20\n"
+    )
     plumed = "UNITS NATURAL\nd: DISTANCE ATOMS=1,3\nRESTRAINT ARG=d AT=2 KAPPA=5\n"
     plumed += "PRINT ARG=d FILE=COLVAR FMT=%.14g\n"
     one = run_lmp(tmp_path / "1", deck.replace("processors 4", "processors 1"), plumed)

@@ -112,13 +112,16 @@ RESTRAINT ARG=d,c AT=2.5,60 KAPPA=20,0.4
 
 def test_minimise_with_a_bias(tmp_path):
     """The minimiser sees the bias in the energy; PLUMED prints once an iteration."""
-    deck = lj_liquid() + f"""fix p all plumed plumedfile plumed.dat outfile p.log
+    deck = (
+        lj_liquid()
+        + f"""fix p all plumed plumedfile plumed.dat outfile p.log
 thermo_style custom step pe f_p fnorm
 {FORMAT}
 thermo 1
 displace_atoms all random 0.1 0.1 0.1 4711
 minimize 1e-12 1e-8 40 200
 """
+    )
     plumed = "UNITS NATURAL\nd: DISTANCE ATOMS=1,2\nr: RESTRAINT ARG=d AT=1.4 KAPPA=500\n"
     done = run_lmp(tmp_path, deck, plumed + "PRINT ARG=d FILE=COLVAR\n")
     thermo = done.thermo()
@@ -166,9 +169,7 @@ def test_fix_modify(tmp_path):
     ).thermo()
     assert np.abs(with_bias["f_p"]).min() > 1.0
     np.testing.assert_allclose(without["f_p"], with_bias["f_p"], rtol=1e-12)
-    np.testing.assert_allclose(
-        with_bias["PotEng"] - without["PotEng"], with_bias["f_p"], rtol=1e-9
-    )
+    np.testing.assert_allclose(with_bias["PotEng"] - without["PotEng"], with_bias["f_p"], rtol=1e-9)
     assert np.abs(with_bias["Press"] - without["Press"]).max() > 1e-3
 
 
