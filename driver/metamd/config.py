@@ -55,11 +55,13 @@ class Reference(_Table):
     arguments: dict[str, Any] = {}
     """Keyword arguments of the calculator."""
     commands: tuple[str, ...] = ()
-    """LAMMPS lines (units metal) that set up the force field: pair_style, pair_coeff, fixes."""
+    """LAMMPS lines that set up the force field: pair_style, pair_coeff, fixes."""
     files: tuple[Path, ...] = ()
     """Files these lines need; copied into every run's folder."""
     atom_style: Literal["atomic", "charge", "full"] = "atomic"
     """LAMMPS atom style that the lines need."""
+    units: Literal["metal", "real"] = "metal"
+    """LAMMPS units of the lines and their files (ReaxFF: real); results are eV and A always."""
 
     @model_validator(mode="after")
     def _complete(self) -> Reference:
