@@ -9,7 +9,6 @@
 #include "matrix.h"
 #include "sigma.h"
 
-
 #include <limits>
 #include <vector>
 

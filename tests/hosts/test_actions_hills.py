@@ -8,10 +8,11 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
-import oracle
 import pytest
 from plumed_host import KJ_MOL_PER_EV, actions_library, drive, environment, root
 from plumed_trajectory import SPECIES, UNITS, ethanol, wander
+
+import oracle
 
 ELEMENTS = ["C", "C", "O"] + ["H"] * 6
 BIAS = f"b: MATRIX_METAD GROUP=1-9 SPECIES={SPECIES} SIGMA=0.2 "

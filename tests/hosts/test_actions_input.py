@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 from plumed_host import REPOSITORY, actions_library, drive
 from plumed_trajectory import SPECIES, UNITS, ethanol, wander
+
+import oracle
 
 INPUTS = REPOSITORY / "inputs" / "plumed"
 GOOD = f"GROUP=1-9 SPECIES={SPECIES} "
