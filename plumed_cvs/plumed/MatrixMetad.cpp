@@ -285,7 +285,7 @@ void MatrixMetad::open_files() {
     }
     const std::uint64_t torn = reader.read_new([&](const HillFrame& hill) {
       check_belongs(hill, own);
-      bias_->add(hill.positions_ang, Cell(hill.cell_ang), hill.height_ev, plumed.getStep());
+      bias_->add(hill.positions_ang, Cell(hill.cell_ang), hill.height_ev, MatrixBias::kFirstStep);
       last_step_ = hill.step;
       last_height_ev_ = hill.height_ev;
       ++own_hills_;
@@ -327,7 +327,7 @@ void MatrixMetad::open_files() {
 void MatrixMetad::read_hills(HillsReader& reader) {
   reader.read_new([&](const HillFrame& hill) {
     check_belongs(hill, reader.path());
-    bias_->add(hill.positions_ang, Cell(hill.cell_ang), hill.height_ev, plumed.getStep());
+    bias_->add(hill.positions_ang, Cell(hill.cell_ang), hill.height_ev, MatrixBias::kFirstStep);
   });
 }
 
