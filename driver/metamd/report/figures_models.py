@@ -216,8 +216,8 @@ def error_by_energy(material: Material) -> Figure | None:
     return drawn(
         "error-by-energy",
         "Where the errors are",
-        "Each point is a held-out frame of any test set (first seed's models). Errors that rise with "
-        "the energy are those of a model that has seen too few frames up there.",
+        "Each point is a held-out frame of any test set (first seed's models). Errors that rise "
+        "with the energy are those of a model that has seen too few frames up there.",
         draw,
         {
             "train": [name for name, (energy, _) in joined.items() for _ in energy],
