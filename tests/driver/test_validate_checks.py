@@ -153,6 +153,10 @@ def test_compared_frequencies_and_a_model_without_minimum():
     reference = check.curves["soft"][0][0]
     error = check.numbers["soft: mean absolute error / cm⁻¹"]
     assert error == pytest.approx(0.1 * reference, rel=5e-3)
+    assert check.notes == []
+    # A linear start stays linear: a saddle of water's bending, which is said.
+    water = Atoms("HOH", [[0, 0, -0.96], [0, 0, 0], [0, 0, 0.96]])
+    assert "imaginary" in compare_frequencies({"xtb": xtb()}, water).notes[0]
     with pytest.raises(TaskError, match="did not relax"):
         relaxed(pair, MorsePotential(**MORSE), fmax_ev_per_ang=1e-9, steps=1)
 

@@ -55,7 +55,8 @@ def cross_heatmap(material: Material) -> Figure | None:
     limit = criterion(material)
     middle = limit or (float(np.exp(np.log(finite).mean())) if len(finite) else 1.0)
     span = float(np.abs(np.log2(finite / middle)).max()) if len(finite) else 1.0
-    span = max(span, 1.0)
+    # Full colour at 8 times the criterion, or further out where errors are.
+    span = max(span, 3.0)
 
     def draw(canvas: MplFigure) -> None:
         axes = canvas.add_subplot()

@@ -92,6 +92,9 @@ def compare_frequencies(
             found[name] = harmonic_frequencies(image, calculator, displacement_ang)
         except TaskError as error:
             notes.append(f"{name}: {error}")
+    for name, values in found.items():
+        if (imaginary := int((values < 0).sum())) > 0:
+            notes.append(f"{name}: {imaginary} imaginary, where it relaxed to is no minimum")
     numbers: dict[str, float | None] = {}
     curves: dict[str, tuple[Array, Array]] = {}
     reference = next(iter(calculators))
