@@ -139,6 +139,11 @@ def to_svg(canvas: MplFigure, key: str, label: str) -> str:
     return head + svg[svg.index(">") + 1 :]
 
 
+def every(n: int, at_most: int = 2000) -> slice:
+    """A slice that leaves at most so many of n points of a line."""
+    return slice(None, None, -(-n // at_most) if n > at_most else 1)
+
+
 def colour_of(names: Sequence[str]) -> dict[str, str]:
     """One colour a name, the same in every figure."""
     return {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(names)}
@@ -162,7 +167,7 @@ def legend(axes: Axes, columns: int | None = None, anchor: float = 1.0) -> None:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, float | np.floating):
-        return repr(float(value)) if value == value else ""
+        return f"{float(value):.10g}" if value == value else ""
     if isinstance(value, np.generic):
         return value.item()
     return "" if value is None else value

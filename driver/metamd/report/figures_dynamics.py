@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure as MplFigure
 
 from metamd.frames import Array
-from metamd.report.draw import BAD, GOOD, INK, Figure, colour_of, drawn, legend
+from metamd.report.draw import BAD, GOOD, INK, Figure, colour_of, drawn, every, legend
 from metamd.report.figures_models import seed_of, trains
 from metamd.report.material import Material
 
@@ -82,7 +82,8 @@ def dynamics_traces(material: Material) -> list[Figure]:
             frames.info.get("time_ps", np.linspace(0, run.get("time_ps") or 1.0, len(frames))),
             float,
         )
-        runs.append((run, frames, time))
+        thin = every(len(frames))
+        runs.append((run, frames[thin], time[thin]))
     figures = []
     energies = [
         (run, time, frames.energy - frames.energy[0])

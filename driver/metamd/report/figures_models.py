@@ -15,11 +15,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as MplFigure
 
 from metamd.frames import Array
-from metamd.report.draw import INK, Figure, colour_of, drawn, legend
+from metamd.report.draw import INK, Figure, colour_of, drawn, every, legend
 from metamd.report.material import Material, read_lcurve
 
-#: Points of one parity panel, at most.
+#: Points of one model on one test set in the parity plots, and of all together, at most.
 PARITY_POINTS = 3000
+_PARITY_ALL = 36000
 
 
 def criterion(material: Material) -> float | None:
@@ -54,7 +55,8 @@ def cross_heatmap(material: Material) -> Figure | None:
     limit = criterion(material)
     middle = limit or (float(np.exp(np.log(finite).mean())) if len(finite) else 1.0)
     span = float(np.abs(np.log2(finite / middle)).max()) if len(finite) else 1.0
-    span = max(span, 1.0)
+    # Full colour at 8 times the criterion, or further out where errors are.
+    span = max(span, 3.0)
 
     def draw(canvas: MplFigure) -> None:
         axes = canvas.add_subplot()
@@ -112,12 +114,13 @@ def cross_heatmap(material: Material) -> Figure | None:
 def parity(material: Material) -> Figure | None:
     """Predicted against reference force components, one panel a test set."""
     seen: dict[tuple[str, str], tuple[Array, Array]] = {}
+    points = min(PARITY_POINTS, _PARITY_ALL // max(1, len(material.rows("cross_errors"))))
     for row, _, reference, _, forces in material.predictions():
         key = (str(row.get("train")), str(row.get("test")))
         assert reference.forces is not None
         if key not in seen and np.isfinite(forces).all():
             true, predicted = reference.forces.ravel(), forces.ravel()
-            pick = np.random.default_rng(0).permutation(len(true))[:PARITY_POINTS]
+            pick = np.random.default_rng(0).permutation(len(true))[:points]
             seen[key] = true[pick], predicted[pick]
     if not seen:
         return None
@@ -155,7 +158,7 @@ def parity(material: Material) -> Figure | None:
     return drawn(
         "parity",
         "Predicted against reference forces",
-        f"Force components of the first seed's models on held-out frames (at most {PARITY_POINTS} "
+        f"Force components of the first seed's models on held-out frames (at most {points} "
         "components of each, drawn at random); a perfect model lies on the line.",
         draw,
         {
@@ -216,8 +219,8 @@ def error_by_energy(material: Material) -> Figure | None:
     return drawn(
         "error-by-energy",
         "Where the errors are",
-        "Each point is a held-out frame of any test set (first seed's models). Errors that rise with "
-        "the energy are those of a model that has seen too few frames up there.",
+        "Each point is a held-out frame of any test set (first seed's models). Errors that rise "
+        "with the energy are those of a model that has seen too few frames up there.",
         draw,
         {
             "train": [name for name, (energy, _) in joined.items() for _ in energy],
@@ -241,6 +244,8 @@ def learning_curves(material: Material) -> Figure | None:
         wanted = [n for n in ("rmse_f_val", "rmse_f_trn", "rmse_f") if n in names]
         for column in wanted[:1]:
             step, rmse = rows[:, names.index("step")], rows[:, names.index(column)]
+            thin = every(len(step))
+            step, rmse = step[thin], rmse[thin]
             keep = np.isfinite(rmse) & (rmse > 0)
             if keep.any():
                 curves.append((str(model.get("train")), seed_of(model), step[keep], rmse[keep]))

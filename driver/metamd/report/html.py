@@ -20,6 +20,7 @@ from metamd.report import figures_dynamics as dynamics
 from metamd.report import figures_models as models
 from metamd.report import figures_sampling as sampling
 from metamd.report.draw import Figure
+from metamd.report.figures_checks import checks
 from metamd.report.material import Material
 from metamd.report.structures import Structure, structures
 
@@ -70,6 +71,7 @@ def render(material: Material) -> str:
             ]
         ),
         "dynamics": _attempt(material, dynamics.dynamics_traces) or [],
+        "checks": _attempt(material, checks) or [],
         "time": _present([_attempt(material, dynamics.time_by_stage)]),
     }
     shapes: list[Structure] = _attempt(material, structures) or []
@@ -94,6 +96,7 @@ def render(material: Material) -> str:
         cross=material.rows("cross_errors"),
         trainings=material.rows("models"),
         runs=material.rows("stability"),
+        checks=material.rows("checks"),
         verdict=material.table("verdict"),
         reasons=reasons(material),
         citations=material.rows("citations"),

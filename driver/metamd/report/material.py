@@ -20,8 +20,9 @@ from metamd.errors import WorkspaceError
 from metamd.frames import Array, Frames, load_frames
 from metamd.spread import Components, matrix_components
 
-#: Frames of one arm that figures are drawn from, at most (evenly spaced).
+#: Frames that figures are drawn from, at most: of one arm, and of all arms together.
 FIGURE_FRAMES = 4000
+_ALL_FRAMES = 16000
 #: Numbers of one distance matrix history, at most; larger systems are thinned further.
 _MATRIX_NUMBERS = 20_000_000
 
@@ -97,10 +98,17 @@ class Material:
     def arms(self) -> dict[str, Frames]:
         """Frames of each arm that has any, thinned for figures."""
         out = {}
-        for arm in self.rows("arms"):
-            frames = self.frames(arm.get("frames"))
-            if frames is not None and len(frames):
-                out[str(arm.get("name"))] = thinned(frames)
+        rows = self.rows("arms")
+        for arm in rows:
+            name, frames = str(arm.get("name")), self.frames(arm.get("frames"))
+            if frames is None or not len(frames):
+                continue
+            out[name] = thinned(frames, min(FIGURE_FRAMES, _ALL_FRAMES // len(rows)))
+            if len(out[name]) < len(frames):
+                self.note(
+                    f"The figures of arm {name} show {len(out[name])} of its {len(frames)} "
+                    "frames, evenly spaced."
+                )
         return out
 
     @cached_property
@@ -194,5 +202,9 @@ def read_lcurve(path: Path) -> tuple[list[str], Array] | None:
             if "step" in words:
                 names = words
         elif len(words := line.split()) == len(names) and names:
-            rows.append([float(w) for w in words])
+            try:
+                rows.append([float(w) for w in words])
+            except ValueError:
+                # The last line while DeePMD is writing it.
+                continue
     return (names, np.array(rows)) if rows else None
