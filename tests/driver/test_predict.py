@@ -39,8 +39,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "descriptor": descriptor,
             "fitting_net": {"neuron": [8], "seed": 1},
         },
-        "learning_rate": {"type": "exp", "decay_steps": 2},
-        "loss": {},
+        "learning_rate": {"type": "exp", "decay_steps": 2, "start_lr": 1e-3, "stop_lr": 1e-5},
+        "loss": {"start_pref_f": 1000, "limit_pref_f": 1},
         "training": {
             "training_data": {"systems": ["system"], "batch_size": 4},
             "numb_steps": 4,
