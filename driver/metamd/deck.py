@@ -123,7 +123,9 @@ def _setup(atoms: Atoms, forces: Forces) -> list[str]:
     ]
     # Without a force field LAMMPS still wants a pair style to size its ghost shell.
     lines += list(forces.commands) or ["pair_style zero 3.0", "pair_coeff * *"]
-    return [*lines, "neighbor 2.0 bin", "neigh_modify every 1 delay 0 check yes"]
+    # A shrink-wrapped planar molecule has no room for bins.
+    search = "bin" if periodic else "nsq"
+    return [*lines, f"neighbor 2.0 {search}", "neigh_modify every 1 delay 0 check yes"]
 
 
 def _dynamics(arm: Sample, dt_ps: float, seed: int) -> list[str]:
