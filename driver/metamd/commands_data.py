@@ -19,7 +19,7 @@ from metamd.descriptor import features, fit_pca, save_pca
 from metamd.errors import DataError, InputError
 from metamd.frames import Frames, save_extxyz
 from metamd.pool import load_pool, save_json, write_frames
-from metamd.predict import Predictions, load_predictions, predict
+from metamd.predict import Predictions, load_predictions, predict, silence_exit
 from metamd.progress import TaskProgress
 
 console = Console(stderr=True)
@@ -117,16 +117,17 @@ def select_command(
     if method == "flatten" and subset and model:
         chosen = _costly_flatten(frames, config, model)
     else:
-        chosen = select(frames, config, predictions=_predictions(model, predictions, frames))
+        known = _predictions(model, predictions, frames, atomic=method == "atomic-energy")
+        chosen = select(frames, config, predictions=known)
     save_json(json_, chosen.as_dict() | {"data": parts})
     if output:
         write_frames(frames[chosen.indices], output)
     for note in chosen.notes:
-        out.print(note, highlight=False)
+        _say(note)
     if json_ is None and output is None:
         for index, reason in zip(chosen.indices, chosen.reasons, strict=True):
-            out.print(f"{index}  {reason}", highlight=False)
-    out.print(f"{len(chosen)} of {len(frames)} frames by {method}", highlight=False)
+            _say(f"{index}  {reason}")
+    _say(f"{len(chosen)} of {len(frames)} frames by {method}")
 
 
 def _costly_flatten(frames: Frames, config: Select, models: list[Path]) -> Any:
@@ -189,14 +190,13 @@ def cluster_error_command(
     worst = report.worst
     save_extxyz(frames[[worst.representative, worst.worst]], output / "worst.xyz")
     for note in report.notes:
-        out.print(note, highlight=False)
-    out.print(
+        _say(note)
+    _say(
         f"worst cluster: {worst.population} frames, force RMSE {worst.rmse_ev_per_ang:.4g} eV/A; "
         f"worst.xyz holds the frame at its centre ({worst.representative}) and the worst "
         f"({worst.worst})",
-        highlight=False,
     )
-    out.print(f"results: {output}", highlight=False)
+    _say(f"results: {output}")
 
 
 def springs_command(
@@ -245,11 +245,10 @@ def springs_command(
             f"{s.weight:.3f}",
         )
     out.print(table)
-    out.print(
+    _say(
         f"kT = {springs.kt_kcal_mol:.5f} kcal/mol ({springs.temperature_k:g} K); "
         f"{springs.n_frames} frames, all {springs.n_pairs} pairs of atoms counted once. These are "
         f"marginal springs, {springs.n_pairs} for {springs.n_modes} internal modes.",
-        highlight=False,
     )
 
 
@@ -319,12 +318,11 @@ def augment_command(
         },
     )
     change = new.info["spring_ev"]
-    out.print(
+    _say(
         f"{len(new)} frames in {output}: energies changed by {change.min():.4g} to "
         f"{change.max():.4g} eV. {used}",
-        highlight=False,
     )
-    out.print(f'DeePMD, after the real systems: "auto_prob": "{probabilities}"', highlight=False)
+    _say(f'DeePMD, after the real systems: "auto_prob": "{probabilities}"')
 
 
 def export_command(
@@ -338,7 +336,7 @@ def export_command(
     if output.suffix not in (".xyz", ".extxyz"):
         raise InputError(f"--output {output}: extended XYZ files end in .xyz or .extxyz.")
     write_frames(frames, output)
-    out.print(f"{len(frames)} frames in {output}", highlight=False)
+    _say(f"{len(frames)} frames in {output}")
 
 
 def pca_command(
@@ -369,11 +367,14 @@ def pca_command(
         raise DataError(f"{frames.source}: the distances are the same in all frames.")
     save_pca(pca, len(group), "INVERSE" if metric == "INVERSE" else "DISTANCE", output)
     for k, variance in enumerate(pca.variances):
-        out.print(f"pc-{k + 1}: {variance / pca.total_variance:.1%} of the variance")
-    out.print(
+        _say(f"pc-{k + 1}: {variance / pca.total_variance:.1%} of the variance")
+    _say(
         f"{output}: use INVERSE_DISTANCE_MATRIX GROUP=... METRIC={metric} PCA={output}",
-        highlight=False,
     )
+
+
+def _say(text: str) -> None:
+    out.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _warn(message: str) -> None:
@@ -392,18 +393,22 @@ def _config(kind: type[_Config], **values: Any) -> _Config:
 
 
 def _predictions(
-    models: list[Path] | None, stored: list[Path] | None, frames: Frames
+    models: list[Path] | None,
+    stored: list[Path] | None,
+    frames: Frames,
+    atomic: bool = False,
 ) -> Predictions | None:
     if models and stored:
         raise InputError("Give --model or --predictions, not both.")
     if stored:
         return load_predictions(stored, frames)
-    return _predict(models, frames) if models else None
+    return _predict(models, frames, atomic) if models else None
 
 
-def _predict(models: list[Path], frames: Frames) -> Predictions:
+def _predict(models: list[Path], frames: Frames, atomic: bool = False) -> Predictions:
+    silence_exit()
     with TaskProgress(console, "predicting", len(models) * len(frames)) as bar:
-        return predict(models, frames, progress=lambda done, _: bar.update(done))
+        return predict(models, frames, atomic=atomic, progress=lambda done, _: bar.update(done))
 
 
 def _temperature(frames: Frames, given: float | None) -> float:

@@ -250,20 +250,11 @@ def fit_mixture(x: Array, n_components: int | None, profile: Profile, seed: int)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    settings = _SETTINGS[profile]
     column = x[:, None]
-    best: tuple[float, Any] | None = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for n in [n_components] if n_components else range(1, MAX_COMPONENTS + 1):
-            fit = GaussianMixture(n, random_state=seed, **settings).fit(column)
-            bic = float(fit.bic(column))
-            if best is None or bic < best[0]:
-                best = bic, fit
-            elif n_components is None and bic > best[0] + 10 * np.log(len(x)):
-                break
-    assert best is not None
-    fit = best[1]
+        n = n_components or _components_by_bic(column, seed)
+        fit = GaussianMixture(n, random_state=seed, **_SETTINGS[profile]).fit(column)
     order = np.argsort(fit.means_[:, 0])
     weights, means = fit.weights_[order], fit.means_[order, 0]
     variances = fit.covariances_[order, 0, 0]
@@ -274,6 +265,19 @@ def fit_mixture(x: Array, n_components: int | None, profile: Profile, seed: int)
         _information(x, weights, means, variances),
         float(fit.score(column)) * len(x),
     )
+
+
+def _components_by_bic(column: Array, seed: int) -> int:
+    """Components of least Bayesian information criterion; stops after two that are worse."""
+    from sklearn.mixture import GaussianMixture
+
+    scores: list[float] = []
+    for n in range(1, MAX_COMPONENTS + 1):
+        fit = GaussianMixture(n, random_state=seed, n_init=3, tol=1e-4, max_iter=500).fit(column)
+        scores.append(float(fit.bic(column)))
+        if len(scores) - int(np.argmin(scores)) > 2:
+            break
+    return int(np.argmin(scores)) + 1
 
 
 def _information(x: Array, weights: Array, means: Array, variances: Array) -> Array:
