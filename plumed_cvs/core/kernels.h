@@ -6,7 +6,7 @@
 //            grad2_p += sum_a h_a exp(-E_a) (y_p - row_ap)^2    only with w
 //
 // Both passes run over a block of rows while it is in cache, so that memory is
-// read once, and pass 2 asks for the rows of the next block ahead of time.
+// read once, and pass 1 asks for the rows of the next block ahead of time.
 #pragma once
 
 #include <cmath>
