@@ -147,7 +147,10 @@ def mean(matrix: Matrix, x: np.ndarray, cell: np.ndarray | None) -> complex:
 
 
 def distance(
-    matrix: Matrix, reference: np.ndarray, ref_cell: np.ndarray | None,
-    x: np.ndarray, cell: np.ndarray | None,
+    matrix: Matrix,
+    reference: np.ndarray,
+    ref_cell: np.ndarray | None,
+    x: np.ndarray,
+    cell: np.ndarray | None,
 ) -> complex:
     return np.sqrt(np.sum((matrix.at(x, cell) - matrix.at(reference, ref_cell)) ** 2))

@@ -51,6 +51,9 @@ public:
   /// What all changes of the hills have done to the system since the start.
   double work() const { return work_; }
 
+  /// As the step of a hill: it starts to grow when the bias is evaluated next.
+  static constexpr long long kFirstStep = std::numeric_limits<long long>::max();
+
   /// Add a hill at any configuration, as read from a file; it starts to grow at `step`.
   void add(const std::vector<Vec3>& x, const Cell& cell, double height, long long step) {
     if (matrix_.dense()) {

@@ -119,6 +119,9 @@ inline bool key_values(std::string_view line,
       }
     } else {
       p = end = std::min(line.find(' ', begin), line.size());
+      if (line.substr(begin, end - begin).find('"') != std::string_view::npos) {
+        return false;
+      }
     }
     if (key.find_first_of(" \"") != std::string::npos ||
         !out.emplace(key, std::string(line.substr(begin, end - begin))).second) {
@@ -238,6 +241,9 @@ private:
     }
     h.sigma = get("sigma");
     h.metric = get("metric");
+    if (h.metric != "INVERSE" && h.metric != "DISTANCE" && h.metric != "SCREENED") {
+      return "metric must be INVERSE, DISTANCE or SCREENED";
+    }
     h.cutoff_ang = h.r_on_ang = 0.0;
     if (keys.count("cutoff") != keys.count("r_on") ||
         (keys.count("cutoff") != 0 &&

@@ -13,7 +13,7 @@ namespace metamd {
 
 enum class MetricKind { Inverse, Distance, Screened };
 
-inline const char* name(MetricKind kind) {
+inline const char* metric_name(MetricKind kind) {
   switch (kind) {
   case MetricKind::Inverse:
     return "INVERSE";
@@ -26,7 +26,7 @@ inline const char* name(MetricKind kind) {
 
 inline MetricKind metric_from_name(const std::string& text) {
   for (const MetricKind kind : {MetricKind::Inverse, MetricKind::Distance, MetricKind::Screened}) {
-    if (text == name(kind)) {
+    if (text == metric_name(kind)) {
       return kind;
     }
   }

@@ -39,7 +39,8 @@ public:
   }
 
   static Selection all(std::vector<std::string> species) {
-    return Selection(std::vector<std::uint8_t>(species.size(), Both), std::move(species));
+    std::vector<std::uint8_t> sides(species.size(), Both);
+    return Selection(std::move(sides), std::move(species));
   }
 
   std::size_t size() const { return sides_.size(); }

@@ -58,7 +58,11 @@ inline void components_always(PLMD::Keywords& k) {
 inline double parse_kbt(PLMD::Action& a) { return a.getkBT(); }
 inline void add_output(PLMD::Keywords& k, const std::string& name, const std::string& key,
                        const std::string& text) {
+#if PLUMED_VERSION_MINOR < 11
+  k.addOutputComponent(name, key, text);
+#else
   k.addOutputComponent(name, key, "scalar", text);
+#endif
 }
 inline void components_always(PLMD::Keywords&) {}
 #define METAMD_UNITS_OF_THIS                                                                       \

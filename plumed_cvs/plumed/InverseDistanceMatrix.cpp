@@ -85,7 +85,7 @@ InverseDistanceMatrix::InverseDistanceMatrix(const PLMD::ActionOptions& options)
   matrix_ = std::make_unique<DistanceMatrix>(input_.selection, matrix);
   log.printf("  matrix of %lld pairs of %zu atoms, METRIC=%s\n",
              static_cast<long long>(matrix_->count()), input_.atoms.size(),
-             name(input_.metric.kind));
+             metric_name(input_.metric.kind));
   add("mean");
   if (!reference.empty()) {
     read_references(reference);

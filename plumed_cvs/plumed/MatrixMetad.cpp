@@ -167,7 +167,7 @@ MatrixMetad::MatrixMetad(const PLMD::ActionOptions& options)
   }
   log.printf("  matrix of %lld pairs of %zu atoms, METRIC=%s, SIGMA=%s in Angstrom\n",
              static_cast<long long>(bias_->matrix().count()), input_.atoms.size(),
-             name(input_.metric.kind), sigma_.text().c_str());
+             metric_name(input_.metric.kind), sigma_.text().c_str());
   guarded([this] { open_files(); });
   requestAtoms(input_.atoms);
 }
@@ -285,7 +285,7 @@ void MatrixMetad::open_files() {
     }
     const std::uint64_t torn = reader.read_new([&](const HillFrame& hill) {
       check_belongs(hill, own);
-      bias_->add(hill.positions_ang, Cell(hill.cell_ang), hill.height_ev, plumed.getStep());
+      bias_->add(hill.positions_ang, Cell(hill.cell_ang), hill.height_ev, MatrixBias::kFirstStep);
       last_step_ = hill.step;
       last_height_ev_ = hill.height_ev;
       ++own_hills_;
@@ -327,7 +327,7 @@ void MatrixMetad::open_files() {
 void MatrixMetad::read_hills(HillsReader& reader) {
   reader.read_new([&](const HillFrame& hill) {
     check_belongs(hill, reader.path());
-    bias_->add(hill.positions_ang, Cell(hill.cell_ang), hill.height_ev, plumed.getStep());
+    bias_->add(hill.positions_ang, Cell(hill.cell_ang), hill.height_ev, MatrixBias::kFirstStep);
   });
 }
 
@@ -342,8 +342,8 @@ void MatrixMetad::check_belongs(const HillFrame& hill, const std::string& path) 
   if (hill.species != input_.selection.species()) {
     refuse("its elements are not those of SPECIES");
   }
-  if (hill.metric != name(input_.metric.kind)) {
-    refuse("it has metric " + hill.metric + ", and METRIC is " + name(input_.metric.kind));
+  if (hill.metric != metric_name(input_.metric.kind)) {
+    refuse("it has metric " + hill.metric + ", and METRIC is " + metric_name(input_.metric.kind));
   }
   const auto close = [](double a, double b) { return std::abs(a - b) <= 1e-9 * std::abs(b); };
   if (!close(hill.cutoff_ang, input_.metric.cutoff_ang) ||
@@ -449,7 +449,7 @@ HillFrame MatrixMetad::frame(double height_ev) const {
   out.height_ev = height_ev;
   out.sigma = sigma_.text();
   out.biasfactor = biasfactor_;
-  out.metric = name(input_.metric.kind);
+  out.metric = metric_name(input_.metric.kind);
   out.cutoff_ang = input_.metric.cutoff_ang;
   out.r_on_ang = input_.metric.r_on_ang;
   out.pairs = bias_->matrix().count();

@@ -118,10 +118,10 @@ PcaFile read_pca(const std::string& path, const DistanceMatrix& matrix) {
       if (!parse_integer(head["components"], components) || components < 1) {
         wrong(path, line, "'components N' must come before the pairs");
       }
-      if (head["metric"] != name(matrix.metric().kind)) {
+      if (head["metric"] != metric_name(matrix.metric().kind)) {
         wrong(path, line,
               "the components were made with metric " + head["metric"] +
-                  ", the matrix has METRIC=" + name(matrix.metric().kind));
+                  ", the matrix has METRIC=" + metric_name(matrix.metric().kind));
       }
       if (head["atoms"] != std::to_string(matrix.selection().size()) ||
           head["pairs"] != std::to_string(matrix.size())) {

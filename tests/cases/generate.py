@@ -18,8 +18,14 @@ HERE = Path(__file__).resolve().parent
 ETHANOL = ["C", "C", "O", "H", "H", "H", "H", "H", "H"]
 ETHANOL_X = np.array(
     [
-        [1.17, -0.40, 0.00], [0.00, 0.55, 0.00], [-1.19, -0.21, 0.00], [-1.94, 0.39, 0.00],
-        [2.10, 0.16, 0.00], [1.15, -1.04, 0.88], [1.15, -1.04, -0.88], [0.04, 1.19, 0.88],
+        [1.17, -0.40, 0.00],
+        [0.00, 0.55, 0.00],
+        [-1.19, -0.21, 0.00],
+        [-1.94, 0.39, 0.00],
+        [2.10, 0.16, 0.00],
+        [1.15, -1.04, 0.88],
+        [1.15, -1.04, -0.88],
+        [0.04, 1.19, 0.88],
         [0.04, 1.19, -0.88],
     ]
 )
@@ -68,8 +74,14 @@ def matrix_of(case: dict) -> oracle.Matrix:
     if case["group"] is not None:
         a = b = indices(case["group"])
     return oracle.Matrix(
-        species, case["metric"], case["cutoff_ang"], case["r_on_ang"], a, b,
-        case["exclude_species"], [[i - 1, j - 1] for i, j in case["exclude_pairs"]],
+        species,
+        case["metric"],
+        case["cutoff_ang"],
+        case["r_on_ang"],
+        a,
+        b,
+        case["exclude_species"],
+        [[i - 1, j - 1] for i, j in case["exclude_pairs"]],
     )
 
 
@@ -88,11 +100,19 @@ def base_case(
     species, x = configuration(rng, atoms, cell)
     serials = list(range(1, atoms + 1))
     case = {
-        "name": "", "description": "", "species": species, "positions_ang": x.tolist(),
+        "name": "",
+        "description": "",
+        "species": species,
+        "positions_ang": x.tolist(),
         "cell_ang": None if cell is None else cell.tolist(),
-        "metric": metric, "cutoff_ang": cutoff, "r_on_ang": None,
-        "group": serials, "group_a": None, "group_b": None,
-        "exclude_species": [], "exclude_pairs": [],
+        "metric": metric,
+        "cutoff_ang": cutoff,
+        "r_on_ang": None,
+        "group": serials,
+        "group_a": None,
+        "group_b": None,
+        "exclude_species": [],
+        "exclude_pairs": [],
     }
     if cutoff is not None and rng.random() < 0.5:
         case["r_on_ang"] = 0.5 * cutoff
@@ -142,10 +162,13 @@ def bias_case(rng: np.random.Generator, case: dict, kind: str, sigma_kind: str) 
         # A cell that changes, as in a run at constant pressure.
         hill_cell = None if cell is None else cell * (1.0 + 0.004 * k)
         height = 0.03 + 0.02 * k
-        case["hills"].append({
-            "height_ev": height, "positions_ang": x.tolist(),
-            "cell_ang": None if hill_cell is None else hill_cell.tolist(),
-        })
+        case["hills"].append(
+            {
+                "height_ev": height,
+                "positions_ang": x.tolist(),
+                "cell_ang": None if hill_cell is None else hill_cell.tolist(),
+            }
+        )
         hills.append(oracle.Hill(height, in_group(case, x), hill_cell))
 
     def energy(y: np.ndarray, c: np.ndarray | None) -> complex:
@@ -158,7 +181,8 @@ def bias_case(rng: np.random.Generator, case: dict, kind: str, sigma_kind: str) 
         "virial_ev": oracle.virial(energy, x, cell).tolist(),
     }
     case["name"] = "-".join(
-        [case["metric"].lower(), "cutoff" if case["cutoff_ang"] else "full", kind, sigma_kind])
+        [case["metric"].lower(), "cutoff" if case["cutoff_ang"] else "full", kind, sigma_kind]
+    )
     return case
 
 
@@ -169,6 +193,7 @@ def cv_case(rng: np.random.Generator, case: dict, kind: str, component: str) -> 
     case["reference"] = None
     x = np.array(case["positions_ang"])
     if component == "mean":
+
         def value(y: np.ndarray, c: np.ndarray | None) -> complex:
             return oracle.mean(matrix, y, c)
     else:
@@ -185,7 +210,8 @@ def cv_case(rng: np.random.Generator, case: dict, kind: str, component: str) -> 
         "virial": oracle.virial(value, x, cell).tolist(),
     }
     case["name"] = "-".join(
-        [component, case["metric"].lower(), "cutoff" if case["cutoff_ang"] else "full", kind])
+        [component, case["metric"].lower(), "cutoff" if case["cutoff_ang"] else "full", kind]
+    )
     return case
 
 

@@ -81,8 +81,6 @@ def write_hills(path: Path, case: Case) -> None:
     path.write_text("".join(text))
 
 
-
-
 def write_reference(path: Path, case: Case) -> None:
     frame = case["reference"]
     cell = frame["cell_ang"]

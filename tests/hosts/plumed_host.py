@@ -1,4 +1,4 @@
-"""Runs inputs through the real ``plumed driver`` with metamd's actions, and reads back what it wrote."""
+"""Runs inputs through the real ``plumed driver`` with the actions, and reads back the output."""
 
 from __future__ import annotations
 
@@ -38,9 +38,17 @@ def build() -> Path:
     folder = REPOSITORY / "build" / "tests"
     include = root() / "include"
     subprocess.run(
-        ["cmake", "-S", REPOSITORY, "-B", folder, "-DMETAMD_LAMMPS_PLUGIN=OFF",
-         f"-DPLUMED_INCLUDE_DIR={include}"],
-        check=True, capture_output=True,
+        [
+            "cmake",
+            "-S",
+            REPOSITORY,
+            "-B",
+            folder,
+            "-DMETAMD_LAMMPS_PLUGIN=OFF",
+            f"-DPLUMED_INCLUDE_DIR={include}",
+        ],
+        check=True,
+        capture_output=True,
     )
     subprocess.run(["cmake", "--build", folder], check=True, capture_output=True)
     return folder
@@ -120,10 +128,25 @@ def drive(
     (folder / "plumed.dat").write_text(head + plumed)
     write_trajectory(folder / "traj.xyz", frames)
     command = [
-        *program, str(root() / "bin" / "plumed"), "--no-mpi", "driver", "--plumed", "plumed.dat",
-        "--ixyz", "traj.xyz", "--length-units", "A", "--timestep", "0.001",
-        "--initial-step", str(first_step), "--dump-forces", "FORCES", "--dump-forces-fmt",
-        "%.17g", "--dump-full-virial",
+        *program,
+        str(root() / "bin" / "plumed"),
+        "--no-mpi",
+        "driver",
+        "--plumed",
+        "plumed.dat",
+        "--ixyz",
+        "traj.xyz",
+        "--length-units",
+        "A",
+        "--timestep",
+        "0.001",
+        "--initial-step",
+        str(first_step),
+        "--dump-forces",
+        "FORCES",
+        "--dump-forces-fmt",
+        "%.17g",
+        "--dump-full-virial",
     ]
     done = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout_s
