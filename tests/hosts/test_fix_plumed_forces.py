@@ -160,8 +160,19 @@ def test_agrees_with_plumed_driver(tmp_path, tilt):
     plumed_driver(
         tmp_path,
         plumed_input("metal").replace("COLVAR", "DRIVER"),
-        "--ixyz frame.xyz --length-units A --mc mc --dump-forces forces"
-        " --dump-forces-fmt %.12f --dump-full-virial".split(),
+        [
+            "--ixyz",
+            "frame.xyz",
+            "--length-units",
+            "A",
+            "--mc",
+            "mc",
+            "--dump-forces",
+            "forces",
+            "--dump-forces-fmt",
+            "%.12f",
+            "--dump-full-virial",
+        ],
     )
     text = (tmp_path / "forces").read_text().splitlines()
     # driver writes kJ/mol/A and the virial -sum r (x) f in kJ/mol, row by row
