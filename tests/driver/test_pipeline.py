@@ -1,0 +1,227 @@
+"""The whole chain on real programs with tiny budgets: run, look, kill, go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metamd.config import Reference, Sample
+from metamd.frames import load_frames, load_npz
+from metamd.predict import predict
+from metamd.sample.arm import write_walker
+
+from .conftest import ETHANOL, ROOT
+from .test_bias_free import BIAS, run_lmp_walker, total_forces, with_total_force
+from .test_execution import running, wait_for
+
+METAMD = [sys.executable, "-m", "metamd.cli"]
+
+RUN = f"""
+[system]
+structure = "{ETHANOL}"
+[reference]
+calculator = "tblite.ase:TBLite"
+arguments = {{ method = "GFN2-xTB", accuracy = 0.001 }}
+[[sample]]
+name = "md"
+steps = 300
+equilibration_steps = 50
+stride = 5
+walkers = 2
+[[sample]]
+name = "metamd"
+method = "metamd"
+steps = 600
+stride = 5
+[sample.bias]
+height_ev = 0.03
+[[sample]]
+name = "hot"
+role = "test"
+temperature_k = 600
+steps = 200
+stride = 5
+[select]
+count = 100
+[dataset]
+gap = 1
+[train]
+models = 2
+steps = 300
+[validate]
+steps = 400
+temperatures_k = [300]
+"""
+
+
+def start(folder: Path, workdir: Path) -> subprocess.Popen[bytes]:
+    (folder / "run.toml").write_text(RUN)
+    with (folder / "screen.log").open("ab") as log:
+        return subprocess.Popen(
+            [*METAMD, "run", str(folder / "run.toml"), "--workdir", str(workdir)],
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"CI": "true"},
+        )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work folder of an undisturbed run."""
+    folder = tmp_path_factory.mktemp("run")
+    process = start(folder, folder / "work")
+    assert process.wait(400) == 0, (folder / "screen.log").read_text()[-3000:]
+    return folder / "work"
+
+
+def summary_of(workdir: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((workdir / "summary.json").read_text())
+    return data
+
+
+def test_summary_has_what_was_promised(finished: Path) -> None:
+    summary = summary_of(finished)
+    assert summary["status"] == "finished"
+    pairs = {(e["train"], e["test"]) for e in summary["cross_errors"]}
+    assert pairs == {(a, b) for a in ("md", "metamd") for b in ("md", "metamd", "hot")}
+    for entry in summary["cross_errors"]:
+        for key in ("energy_rmse_mev_per_atom", "force_rmse_ev_per_ang"):
+            assert len(entry[key]["values"]) == 2
+            assert entry[key]["mean"] == pytest.approx(np.mean(entry[key]["values"]))
+            assert entry[key]["mean"] > 0
+            assert entry[key]["spread"] > 0
+    assert {s["train"] for s in summary["stability"]} == {"md", "metamd"}
+    assert set(summary["seconds"]) >= {"sample", "label", "train", "validate", "total"}
+    assert summary["verdict"]["usable"] is False
+    assert "ot usable" in summary["verdict"]["text"]
+    assert summary["labels"]["rechecked"] == 15
+    assert summary["labels"]["worst_recheck_ev_per_ang"] < 1e-5
+    assert {a["name"]: a["n_frames"] for a in summary["arms"]} == {
+        "md": 122,
+        "metamd": 121,
+        "hot": 41,
+    }
+
+
+def test_errors_in_the_summary_are_those_of_the_models(finished: Path) -> None:
+    """An independent pass over model and frames gives the number in the table."""
+    summary = summary_of(finished)
+    model = next(m for m in summary["models"] if m["train"] == "md")
+    frames = load_npz(finished / "iteration-0" / "dataset" / "metamd" / "heldout.npz")
+    forces = predict([finished / model["path"]], frames).forces[0]
+    assert frames.forces is not None
+    rmse = np.sqrt(np.mean((forces - frames.forces) ** 2))
+    entry = next(e for e in summary["cross_errors"] if (e["train"], e["test"]) == ("md", "metamd"))
+    assert entry["force_rmse_ev_per_ang"]["values"][0] == pytest.approx(rmse, rel=1e-6)
+
+
+def test_held_out_frames_are_in_no_training_set(finished: Path) -> None:
+    data = finished / "iteration-0" / "dataset"
+    for name in ("md", "metamd"):
+        train, heldout = load_frames(data / name / "train"), load_frames(data / name / "heldout")
+        assert (data / name / "train" / "nopbc").exists()
+        distance = np.abs(train.positions[:, None] - heldout.positions[None]).max(axis=(2, 3))
+        assert distance.min() > 1e-3
+
+
+def test_report_is_one_file(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert len(page) > 50_000
+    assert "ot usable" in page
+    assert 'src="http' not in page
+
+
+def test_a_model_engine_writes_no_bias(finished: Path, tmp_path: Path) -> None:
+    """engine = "model": what a biased run writes is the model's own prediction, to 1e-6."""
+    model = finished / summary_of(finished)["models"][0]["path"]
+    arm = Sample.model_validate(
+        {
+            "name": "m",
+            "method": "metamd",
+            "engine": "model",
+            "model": model,
+            "bias": BIAS,
+            "steps": 30,
+            "stride": 3,
+            "ensemble": "nve",
+            "allow_bond_breaking": True,
+        }
+    )
+    atoms = load_frames(ETHANOL).to_atoms(0)
+    write_walker(tmp_path, arm, Reference(calculator="tblite.ase:TBLite"), atoms, 0)
+    with_total_force(tmp_path)
+    frames = run_lmp_walker(tmp_path, "metal")
+    total = total_forces(tmp_path, frames.info["step"], 9)
+    oracle = predict([model], frames)
+    assert oracle.energy is not None
+    assert frames.forces is not None
+    assert np.abs(total - frames.forces).max() > 1.0
+    np.testing.assert_allclose(frames.forces, oracle.forces[0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(frames.energy, oracle.energy[0], rtol=0, atol=1e-6)
+
+
+def test_a_second_run_redoes_nothing(finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("manifest.json")}
+    assert len(before) >= 12
+    again = start(finished.parent, finished)
+    assert again.wait(200) == 0
+    after = {p: p.stat().st_mtime_ns for p in finished.rglob("manifest.json")}
+    assert before == after
+
+
+def test_killed_in_any_stage_the_run_goes_on(finished: Path, tmp_path: Path) -> None:
+    """SIGKILL while sampling, training and validating; the same command completes the run."""
+    work = tmp_path / "work"
+    stages = ["sample/md/walker-0", "train/md/seed-1", "validate/stability/md-300K"]
+    for stage in stages:
+        process = start(tmp_path, work)
+        folder = work / "iteration-0" / stage
+        wait_for(lambda folder=folder: any(folder.glob("*.log")), 200)
+        time.sleep(0.5)
+        done = {p: p.stat().st_mtime_ns for p in work.rglob("manifest.json") if p.parent != folder}
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        second = start(tmp_path, work)
+        wait_for(lambda done=done: all(p.exists() for p in done), 5)
+        time.sleep(2)
+        second.send_signal(signal.SIGKILL)
+        second.wait()
+        assert done == {p: p.stat().st_mtime_ns for p in done}
+    process = start(tmp_path, work)
+    assert process.wait(400) == 0, (tmp_path / "screen.log").read_text()[-3000:]
+    mine, theirs = summary_of(work), summary_of(finished)
+    assert mine["status"] == "finished"
+    assert not list(work.rglob("*.failed-*"))
+    for name in ("md", "metamd", "hot"):
+        a = load_npz(work / "iteration-0" / "label" / name / "labelled.npz")
+        b = load_npz(finished / "iteration-0" / "label" / name / "labelled.npz")
+        np.testing.assert_allclose(a.positions, b.positions, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(a.forces, b.forces, rtol=0, atol=1e-4)
+    assert len(mine["models"]) == len(theirs["models"])
+
+
+def test_interrupt_stops_within_ten_seconds(tmp_path: Path) -> None:
+    process = start(tmp_path, tmp_path / "work")
+    folder = tmp_path / "work" / "iteration-0" / "sample" / "md" / "walker-0"
+    wait_for(lambda: (folder / "walker.log").exists(), 100)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert time.monotonic() - begun < 10
+    assert "goes on from here" in (tmp_path / "screen.log").read_text()
+    assert not running(process.pid)
+
+
+def test_readme_runs_the_ethanol_study() -> None:
+    """The command that the README prints first is the one that .ci/run and users run."""
+    readme = (ROOT / "README.md").read_text()
+    assert "uv run metamd run inputs/ethanol/run.toml --workdir runs/ethanol" in readme
