@@ -140,7 +140,9 @@ def against_memory(program: Path, sizes: list[int]) -> None:
     print("\n325 pairs, nothing skipped: the bias against reading its store once")
     print(f"{'hills':>8} {'read ms':>10} {'bias ms':>10} {'ratio':>8}")
     for hills, bias, read in core(program, "hills", 325, *sizes):
-        print(f"{hills:>8} {float(read):10.4f} {float(bias):10.4f} {float(bias) / float(read):7.2f}x")
+        print(
+            f"{hills:>8} {float(read):10.4f} {float(bias):10.4f} {float(bias) / float(read):7.2f}x"
+        )
 
 
 def under_cutoff(program: Path, hills: int, sizes: list[int]) -> None:
@@ -162,7 +164,7 @@ def merged(program: Path, trajectory: Path, sigma: float, folder: Path) -> None:
             out.write(f"{len(frame)}\n{rows}\n")
     print(f"\nMERGE on {trajectory.name}, SIGMA={sigma} 1/A")
     print(f"{'merge':>8} {'hills':>8} {'stored':>8} {'ms':>10} {'to 1000':>8} {'force error':>12}")
-    rows = core(program, "merge", text, sigma, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+    rows = core(program, "merge", text, sigma, 0.5, 0.6, 0.7, 0.8)
     base = float(rows[0][3])
     for _, radius, hills, ms, stored, error in rows:
         print(f"{radius:>8} {hills:>8} {stored:>8} {float(ms):10.4f} {float(ms) / base:7.2f}x "
@@ -176,7 +178,7 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, nargs="*", default=[125, 1000, 8000, 32768])
     parser.add_argument("--cutoff-hills", type=int, default=50)
     parser.add_argument("--trajectory", type=Path)
-    parser.add_argument("--sigma", type=float, default=0.6)
+    parser.add_argument("--sigma", type=float, default=0.3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
