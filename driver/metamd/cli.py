@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from metamd import __version__
+from metamd import __version__, commands_data
 from metamd.errors import InputError, MetamdError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     help="From one structure to a deep potential that holds far from equilibrium.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 console = Console(stderr=True)
@@ -230,9 +232,9 @@ def doctor() -> None:
     checks = examine()
     for check in checks:
         mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
-        out.print(f"{mark} {check.what}: {check.found}", soft_wrap=True)
+        out.print(f"{mark} {escape(check.what)}: {escape(check.found)}", soft_wrap=True)
         if not check.ok:
-            out.print(f"     {check.advice}")
+            out.print(f"     {escape(check.advice)}")
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 
@@ -270,6 +272,9 @@ def init(
     out.print(f"{output}: written; start with  metamd run {output} --workdir runs/first")
 
 
+commands_data.register(app)
+
+
 def _new_folder(path: Path) -> None:
     if path.exists() and any(path.iterdir()):
         raise InputError(f"--output {path}: is not empty; nothing there is overwritten.")
@@ -286,7 +291,7 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except MetamdError as error:
-        console.print(f"[red]error:[/] {error}", soft_wrap=True, highlight=False)
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         console.print("stopped; the same command goes on from here")
@@ -296,12 +301,12 @@ def main() -> None:
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):
             # Wrong options: click says what and shows the usage.
-            console.print(f"[red]error:[/] {getattr(error, 'message', '') or error}")
+            console.print(f"[red]error:[/] {escape(str(getattr(error, 'message', '') or error))}")
             sys.exit(2)
         with tempfile.NamedTemporaryFile("w", prefix="metamd-", suffix=".log", delete=False) as log:
             log.write(traceback.format_exc())
         console.print(
-            f"[red]error:[/] {type(error).__name__}: {error} (traceback: {log.name})",
+            f"[red]error:[/] {type(error).__name__}: {escape(str(error))} (traceback: {log.name})",
             soft_wrap=True,
         )
         sys.exit(1)

@@ -55,11 +55,13 @@ class Reference(_Table):
     arguments: dict[str, Any] = {}
     """Keyword arguments of the calculator."""
     commands: tuple[str, ...] = ()
-    """LAMMPS lines (units metal) that set up the force field: pair_style, pair_coeff, fixes."""
+    """LAMMPS lines that set up the force field: pair_style, pair_coeff, fixes."""
     files: tuple[Path, ...] = ()
     """Files these lines need; copied into every run's folder."""
     atom_style: Literal["atomic", "charge", "full"] = "atomic"
     """LAMMPS atom style that the lines need."""
+    units: Literal["metal", "real"] = "metal"
+    """LAMMPS units of the lines and their files (ReaxFF: real); results are eV and A always."""
 
     @model_validator(mode="after")
     def _complete(self) -> Reference:
@@ -225,6 +227,34 @@ class Select(_Table):
         if self.models and self.predictions:
             raise ValueError("give models or predictions, not both")
         return self
+
+
+class Augment(_Table):
+    """Perturbed frames labelled by springs (physics-based augmentation, section 2.2)."""
+
+    frames: PositiveInt = 200
+    """How many frames are perturbed and added."""
+    atoms: PositiveInt = 1
+    """Atoms moved in each of them."""
+    max_displacement_ang: PositiveFloat = 0.05
+    """Longest displacement of an atom, A."""
+    scheme: Literal["paper", "signed", "taylor"] = "taylor"
+    """Spring energy of the displacement; about the mean before and after; or after the work of
+    the frame's own forces."""
+    pairs: Literal["bonds", "bonds+angles", "all"] = "bonds+angles"
+    """Pairs whose springs count; the paper sums all."""
+    temperature_k: PositiveFloat | None = None
+    """Temperature of the frames that springs are fitted to, K; by default their own."""
+    components: dict[str, PositiveInt] = {}
+    """Gaussian components of a pair of elements, ``{ "H-H" = 4 }``; BIC chooses the others."""
+    profile: Literal["best", "paper"] = "best"
+    """Mixtures from several starts, or with scikit-learn's defaults."""
+    springs: Path | None = None
+    """A table of ``metamd springs --json`` to use instead."""
+    weight: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training batches drawn from augmented frames (DeePMD's sys_probs)."""
+    seed: Seed = 1
+    """Seed of frames, atoms and displacements."""
 
 
 class Label(_Table):

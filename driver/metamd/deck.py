@@ -7,9 +7,11 @@ the bias, so that no bias reaches a label.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from ase import Atoms
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from metamd.config import Bias, Sample
 from metamd.errors import DataError
 from metamd.frames import Frames
-from metamd.units import PS_PER_FS, virial_from_pressure
+from metamd.units import LAMMPS_UNITS, LammpsUnits, virial_from_pressure
 
 Array = NDArray[np.float64]
 
@@ -45,6 +47,7 @@ class Forces:
 
     commands: tuple[str, ...] = ()
     atom_style: str = "atomic"
+    units: str = "metal"
 
 
 def model_commands(model: str, species: Sequence[str]) -> tuple[str, ...]:
@@ -53,7 +56,7 @@ def model_commands(model: str, species: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_data(atoms: Atoms, species: Sequence[str], path: Path, atom_style: str) -> None:
-    """LAMMPS data file in metal units; type k is ``species[k-1]``.
+    """LAMMPS data file (A, g/mol: metal and real units alike); type k is ``species[k-1]``.
 
     An isolated molecule gets a box with room around it (its boundaries shrink-wrap in the deck).
     """
@@ -69,13 +72,13 @@ def write_data(atoms: Atoms, species: Sequence[str], path: Path, atom_style: str
 
 
 def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
-    """The deck of one walker (LAMMPS, metal units)."""
-    dt_ps = arm.timestep_fs * PS_PER_FS
+    """The deck of one walker."""
+    unit = LAMMPS_UNITS[forces.units]
     external = not forces.commands
     lines = [
         f"# metamd: arm {arm.name}, {arm.method}, {arm.ensemble} {arm.temperature_k:g} K",
         *_setup(atoms, forces),
-        f"timestep {dt_ps:.10g}",
+        f"timestep {arm.timestep_fs / unit.time_fs:.10g}",
         f"velocity all create {arm.temperature_k} {seed} mom yes rot yes dist gaussian",
         "",
         "# 1. true forces, 2. a store of them: everything below may not touch a label",
@@ -90,7 +93,7 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
         lines += [
             "",
             "# equilibration, without bias",
-            *_dynamics(arm, dt_ps, seed + 1),
+            *_dynamics(arm, unit, seed + 1),
             f"run {arm.equilibration_steps}",
             *_stop_dynamics(arm),
             "reset_timestep 0",
@@ -102,9 +105,9 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
             f"fix bias all plumed plumedfile {PLUMED_FILE} outfile plumed.log",
             "fix_modify bias energy no",
         ]
-    lines += ["", "# 4. motion and heat bath", *_dynamics(arm, dt_ps, seed + 2)]
+    lines += ["", "# 4. motion and heat bath", *_dynamics(arm, unit, seed + 2)]
     if not external:
-        lines += _output(arm, atoms, biased=arm.method == "metamd" or arm.plumed is not None)
+        lines += _output(arm, atoms, unit, biased=arm.method == "metamd" or arm.plumed is not None)
     lines += ["", f"run {arm.steps}", ""]
     return "\n".join(lines)
 
@@ -112,7 +115,7 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
 def _setup(atoms: Atoms, forces: Forces) -> list[str]:
     periodic = bool(atoms.pbc.any())
     lines = [
-        "units metal",
+        f"units {forces.units}",
         f"atom_style {forces.atom_style}",
         "atom_modify map array",
         f"boundary {'p p p' if periodic else 's s s'}",
@@ -121,13 +124,17 @@ def _setup(atoms: Atoms, forces: Forces) -> list[str]:
     ]
     # Without a force field LAMMPS still wants a pair style to size its ghost shell.
     lines += list(forces.commands) or ["pair_style zero 3.0", "pair_coeff * *"]
-    return [*lines, "neighbor 2.0 bin", "neigh_modify every 1 delay 0 check yes"]
+    # A shrink-wrapped planar molecule has no room for bins.
+    search = "bin" if periodic else "nsq"
+    return [*lines, f"neighbor 2.0 {search}", "neigh_modify every 1 delay 0 check yes"]
 
 
-def _dynamics(arm: Sample, dt_ps: float, seed: int) -> list[str]:
-    t, damp = arm.temperature_k, arm.damping_fs * PS_PER_FS
+def _dynamics(arm: Sample, unit: LammpsUnits, seed: int) -> list[str]:
+    t, damp = arm.temperature_k, arm.damping_fs / unit.time_fs
     if arm.ensemble == "npt":
-        p = f"iso {arm.pressure_bar:g} {arm.pressure_bar:g} {1000 * dt_ps:g}"
+        # A barostat a thousand steps slow, LAMMPS's own advice.
+        pressure, slow = arm.pressure_bar / unit.pressure_bar, 1000 * arm.timestep_fs / unit.time_fs
+        p = f"iso {pressure:g} {pressure:g} {slow:g}"
         return [f"fix motion all npt temp {t} {t} {damp:g} {p}"]
     if arm.ensemble == "nvt" and arm.thermostat == "nose-hoover":
         return [f"fix motion all nvt temp {t} {t} {damp:g}"]
@@ -143,7 +150,7 @@ def _stop_dynamics(arm: Sample) -> list[str]:
     return ["unfix motion", *(["unfix bath"] if bath else [])]
 
 
-def _output(arm: Sample, atoms: Atoms, biased: bool) -> list[str]:
+def _output(arm: Sample, atoms: Atoms, unit: LammpsUnits, biased: bool) -> list[str]:
     """Dump and energies from before the bias, with all digits."""
     lines = [
         "",
@@ -162,7 +169,7 @@ def _output(arm: Sample, atoms: Atoms, biased: bool) -> list[str]:
         "compute largest all reduce max v_force2",
         'variable largest equal "sqrt(c_largest)"',
         f"fix explosion all halt {min(10, arm.stride)} v_largest > "
-        f"{10 * arm.max_force_ev_per_ang:g} error soft message yes",
+        f"{10 * arm.max_force_ev_per_ang / unit.energy_ev:g} error soft message yes",
     ]
     return lines
 
@@ -231,10 +238,14 @@ def with_plugin(text: str, plugin: Path) -> str:
     return text
 
 
-def read_dump(path: Path, type_map: Sequence[str] | None = None) -> Frames:
+def read_dump(
+    path: Path, type_map: Sequence[str] | None = None, total_forces: bool = False
+) -> Frames:
     """Frames of a LAMMPS text dump (id, element or type, x|xu, optionally forces).
 
-    A torn last frame, as a killed run leaves it, is left out.
+    Forces are the columns f_unbiased[1..3] of our own runs; with ``total_forces`` also fx fy fz
+    (units metal), which hold the bias of a biased run.  A torn last frame, as a killed run leaves
+    it, is left out with a warning.
 
     Raises:
         DataError: no frame, missing columns, or atoms that differ between frames.
@@ -246,6 +257,11 @@ def read_dump(path: Path, type_map: Sequence[str] | None = None) -> Frames:
             try:
                 frame = _read_dump_frame(handle)
             except (ValueError, IndexError, EOFError):
+                _refuse_torn_inside(path, handle, len(frames))
+                warnings.warn(
+                    f"{path}: frame {len(frames)} is torn and left out; {len(frames)} are whole.",
+                    stacklevel=2,
+                )
                 break
             header = frame[3]
             frames.append(frame[:3])
@@ -254,7 +270,13 @@ def read_dump(path: Path, type_map: Sequence[str] | None = None) -> Frames:
                 raise DataError(f"{path}: frame {len(frames)} is not a LAMMPS dump frame.")
     if not frames:
         raise DataError(f"{path}: holds no complete frame.")
-    return _dump_frames(path, frames, header, type_map)
+    return _dump_frames(path, frames, header, type_map, total_forces)
+
+
+def _refuse_torn_inside(path: Path, handle: TextIO, frame: int) -> None:
+    """A killed run tears the last frame only; one with frames behind it is a broken file."""
+    if any(line.startswith("ITEM: TIMESTEP") for line in handle):
+        raise DataError(f"{path}: frame {frame} is torn, and there are frames after it.")
 
 
 def _read_dump_frame(handle: object) -> tuple[int, Array, Array, list[str]]:
@@ -293,6 +315,7 @@ def _dump_frames(
     frames: list[tuple[int, Array, Array]],
     columns: list[str],
     type_map: Sequence[str] | None,
+    total_forces: bool,
 ) -> Frames:
     def find(*names: str) -> int | None:
         return next((columns.index(n) for n in names if n in columns), None)
@@ -302,6 +325,8 @@ def _dump_frames(
     if ids is None or any(c is None for c in xyz):
         raise DataError(f"{path}: needs the columns id, x, y, z (or xu, yu, zu).")
     forces = [find(f"f_unbiased[{k}]") for k in (1, 2, 3)]
+    if total_forces and None in forces:
+        forces = [find(f"f{a}") for a in "xyz"]
     element, kind = find("element"), find("type")
     positions, labels, symbols = [], [], None
     for number, (_, _, table) in enumerate(frames):
@@ -356,12 +381,13 @@ def _table(path: Path, lines: Sequence[str]) -> Array:
     return np.array(rows)
 
 
-def add_thermo(frames: Frames, table: Array) -> Frames:
+def add_thermo(frames: Frames, table: Array, units: str = "metal") -> Frames:
     """Join energies (and virials in a cell) to the frames of a dump by step.
 
     Args:
-        table: THERMO_COLUMNS, [n_rows, 10]: step, energy (eV), temperature (K), bias (eV), six
-            virial pressures (bar).
+        table: THERMO_COLUMNS, [n_rows, 10]: step, energy, temperature (K), bias, six virial
+            pressures, in LAMMPS's units.
+        units: LAMMPS's units; the frames' forces are converted as well.
 
     Frames without an energy line (a killed run) are left out.
     """
@@ -369,17 +395,25 @@ def add_thermo(frames: Frames, table: Array) -> Frames:
     frames = frames[np.flatnonzero(np.isin(steps, table[:, 0].astype(int)))]
     match = {int(s): k for k, s in enumerate(table[:, 0])}
     lines = table[[match[int(s)] for s in frames.info["step"]]]
-    virial = None
+    unit, virial = LAMMPS_UNITS[units], None
     if frames.cell is not None:
         volumes = np.abs(np.linalg.det(frames.cell))
         virial = np.array(
-            [virial_from_pressure(p, v) for p, v in zip(lines[:, 4:10], volumes, strict=True)]
+            [
+                virial_from_pressure(p * unit.pressure_bar, v)
+                for p, v in zip(lines[:, 4:10], volumes, strict=True)
+            ]
         )
     return replace(
         frames,
-        energy=lines[:, 1],
+        energy=lines[:, 1] * unit.energy_ev,
+        forces=None if frames.forces is None else frames.forces * unit.energy_ev,
         virial=virial,
-        info={**frames.info, "kinetic_temperature_k": lines[:, 2], "bias_ev": lines[:, 3]},
+        info={
+            **frames.info,
+            "kinetic_temperature_k": lines[:, 2],
+            "bias_ev": lines[:, 3] * unit.energy_ev,
+        },
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -96,3 +97,30 @@ def fit_pca(values: Array, n_components: int) -> Pca:
         variances=np.clip(variances[::-1], 0.0, None),
         total_variance=float(np.trace(covariance)),
     )
+
+
+def save_pca(pca: Pca, n_atoms: int, metric: Metric, path: str | Path) -> Path:
+    """Write components for ``PCA=`` of the PLUMED action INVERSE_DISTANCE_MATRIX.
+
+    Args:
+        pca: over all pairs i < j of ``n_atoms`` atoms, in the order of ``Frames.pairs``.
+        n_atoms: atoms of GROUP.
+        metric: METRIC of the action.
+        path: file; one line a pair, i j (from 1) mean c_1 c_2 ...
+    """
+    i, j = np.triu_indices(n_atoms, k=1)
+    explained = " ".join(f"{v / pca.total_variance:.4f}" for v in pca.variances)
+    lines = [
+        "# principal components of the distance matrix, by metamd pca",
+        f"# part of the variance: {explained}",
+        f"metric {metric}",
+        f"atoms {n_atoms}",
+        f"pairs {len(i)}",
+        f"components {len(pca.components)}",
+    ]
+    for p, (a, b) in enumerate(zip(i, j, strict=True)):
+        numbers = " ".join(f"{c:.17g}" for c in (pca.mean[p], *pca.components[:, p]))
+        lines.append(f"{a + 1} {b + 1} {numbers}")
+    path = Path(path)
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from metamd.plugins import plugin_library, plumed_actions_library, plumed_kernel
 _DECK = """units metal
 atom_style atomic
 atom_modify map array
-boundary s s s
+boundary f f f
 region box block 0 20 0 20 0 20
 create_box 1 box
 create_atoms 1 single 8 8 8
@@ -97,12 +95,9 @@ def _biased_step() -> Check:
 
 def _deepmd_style() -> Check:
     what = "lmp with pair_style deepmd"
-    help_text = subprocess.run(
-        [str(Path(sys.prefix) / "bin" / "lmp"), "-h"],
-        env=program_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    ok = "deepmd" in help_text
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in.lammps").write_text("info styles pair\n")
+        run_program(["lmp", "-in", "in.lammps"], folder, "screen.log", check=False)
+        ok = "deepmd" in (folder / "screen.log").read_text().split()
     return Check(what, ok, "loaded" if ok else "not loaded", 'pip install "deepmd-kit[lmp]==3.2.0"')

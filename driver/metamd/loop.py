@@ -25,7 +25,6 @@ from metamd.frames import Frames, check_distances, save_npz
 from metamd.label import LabelResult, label_frames
 from metamd.plugins import plumed_kernel
 from metamd.reference import make_calculator
-from metamd.report import write_report
 from metamd.sample import SampleResult, sample_arms
 from metamd.select import select
 from metamd.train import Model, train_all, train_ensemble
@@ -189,6 +188,8 @@ class _Run:
         if until != "report":
             return self.write_summary("running")
         summary = self.write_summary("finished")
+        from metamd.report import write_report  # matplotlib loads only where figures are made
+
         with StageClock(self.workspace, "report"):
             write_report(self.workspace.path)
         return summary

@@ -57,7 +57,9 @@ def _kernels_of_program(program: str) -> list[Path]:
     """The kernels that belong to a ``plumed`` executable, as in plumed_kernel.cpp."""
     path = Path(program)
     prefixes = [path.parent.parent, path.resolve().parent.parent]
-    folders = [prefix / lib for prefix in prefixes for lib in ("lib", "lib64", "lib/x86_64-linux-gnu")]
+    folders = [
+        prefix / lib for prefix in prefixes for lib in ("lib", "lib64", "lib/x86_64-linux-gnu")
+    ]
     return [folder / KERNEL_NAME for folder in [*folders, path.resolve().parent]]
 
 
@@ -83,14 +85,23 @@ def plumed_kernel() -> Path | None:
 
 
 def plumed_root(kernel: Path) -> Path | None:
-    """The prefix a kernel was installed to: the folder with bin/plumed and lib/."""
-    for prefix in list(kernel.resolve().parents)[:3]:
-        if (prefix / "bin" / "plumed").is_file():
-            return prefix
-    return None
+    """The prefix PLUMED was installed to: the folder with bin/plumed, lib/ and include/."""
+    prefix = kernel.resolve().parent.parent
+    return prefix if (prefix / "bin" / "plumed").is_file() else None
 
 
 def plumed_program(kernel: Path) -> Path | None:
-    """The ``plumed`` executable that belongs to a kernel."""
+    """The ``plumed`` executable that belongs to a kernel; run it with plumed_environment()."""
     root = plumed_root(kernel)
     return root / "bin" / "plumed" if root else None
+
+
+def plumed_environment(kernel: Path) -> dict[str, str]:
+    """Variables a child process needs to use this kernel: the wheel was built for another folder."""
+    variables = {"PLUMED_KERNEL": str(kernel)}
+    folder = kernel.resolve().parent
+    if (folder / "plumed").is_dir():
+        variables["PLUMED_ROOT"] = str(folder / "plumed")
+    paths = [str(folder), os.environ.get("LD_LIBRARY_PATH", "")]
+    variables["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
+    return variables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import tempfile
@@ -80,6 +81,7 @@ def predict(
     models: Sequence[str | Path],
     frames: Frames,
     *,
+    atomic: bool = False,
     batch: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
@@ -88,6 +90,7 @@ def predict(
     Args:
         models: frozen (or compressed) model files.
         frames: isolated frames are evaluated without a box.
+        atomic: also energies of atoms (costs more).
         batch: frames at a time.
         progress: called with frames done and frames in all, over all models.
 
@@ -97,29 +100,25 @@ def predict(
     """
     if not models:
         raise InputError("No model to predict with.")
-    energies, forces, atomic = [], [], []
+    columns: list[tuple[Array, ...]] = []
     total = len(models) * len(frames)
     for number, path in enumerate(models):
         model, types = _open(Path(path), frames)
-        parts = []
+        parts: list[tuple[Array, ...]] = []
         for start in range(0, len(frames), batch):
             part = slice(start, start + batch)
             cells = None if frames.cell is None else frames.cell[part].reshape(-1, 9)
             with _quiet(f"{path}: cannot predict {frames.source}"):
-                e, f, _, ae, _ = model.eval(frames.positions[part], cells, types, atomic=True)
-            parts.append((np.ravel(e), f, np.asarray(ae)[..., 0]))
+                result = model.eval(frames.positions[part], cells, types, atomic=atomic)
+            own = (np.asarray(result[3])[..., 0],) if atomic else ()
+            parts.append((np.ravel(result[0]), result[1], *own))
             if progress:
                 progress(number * len(frames) + start + len(parts[-1][0]), total)
-        e, f, ae = (np.concatenate(column) for column in zip(*parts, strict=True))
-        energies.append(e)
-        forces.append(f)
-        atomic.append(ae)
-    return Predictions(
-        energy=np.array(energies, dtype=np.float64),
-        forces=np.array(forces, dtype=np.float64),
-        atomic_energy=np.array(atomic, dtype=np.float64),
-        sources=tuple(str(m) for m in models),
+        columns.append(tuple(np.concatenate(column) for column in zip(*parts, strict=True)))
+    energy, forces, *rest = (
+        np.array(column, dtype=np.float64) for column in zip(*columns, strict=True)
     )
+    return Predictions(energy, forces, rest[0] if rest else None, tuple(str(m) for m in models))
 
 
 def _open(path: Path, frames: Frames) -> tuple[Any, list[int]]:
@@ -143,6 +142,20 @@ def _open(path: Path, frames: Frames) -> tuple[Any, list[int]]:
             f"{', '.join(missing)}."
         )
     return model, [known.index(s) for s in frames.symbols]
+
+
+def silence_exit() -> None:
+    """Keep what DeePMD's libraries print when the process ends off the terminal.
+
+    For commands only: nothing reaches stderr once Python's exit handlers begin.
+    """
+
+    def close() -> None:
+        sys.stderr.flush()
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+
+    atexit.register(close)
 
 
 @contextmanager

@@ -67,7 +67,8 @@ class Histogram:
 
     Attributes:
         edges_ev: bin edges above the common zero, eV, [n_bins + 1].
-        density: probability density of each arm, 1/eV, [n_bins]; integrates to 1.
+        density: probability density of each arm, 1/eV, [n_bins]; integrates to the part of the
+            frames that lie within the edges.
         zero_ev: the zero, eV.
     """
 
@@ -77,9 +78,15 @@ class Histogram:
 
 
 def energy_histogram(
-    energies: Mapping[str, Array], bins: int = 40, zero_ev: float | None = None
+    energies: Mapping[str, Array],
+    bins: int = 40,
+    zero_ev: float | None = None,
+    upper_percent: float = 99.0,
 ) -> Histogram:
     """Energies of several arms (eV, [n_frames] each) above a common zero, by default the lowest.
+
+    The bins end where this part of the widest arm's frames is covered, so that one torn molecule
+    does not squeeze all others into one bin.
 
     Raises:
         DataError: no energies at all.
@@ -89,12 +96,13 @@ def energy_histogram(
         raise DataError("No energies for a histogram.")
     pooled = np.concatenate(list(given.values()))
     zero = float(pooled.min()) if zero_ev is None else zero_ev
-    low, high = float(pooled.min() - zero), float(pooled.max() - zero)
+    low = float(pooled.min() - zero)
+    high = max(float(np.percentile(e - zero, upper_percent)) for e in given.values())
     if high - low < 1e-9:
         high = low + 1e-3
     edges = np.linspace(low, high, bins + 1)
     density = {
-        name: np.asarray(np.histogram(e - zero, edges, density=True)[0])
+        name: np.histogram(e - zero, edges)[0] / (len(e) * np.diff(edges))
         for name, e in given.items()
     }
     return Histogram(edges, density, zero)

@@ -197,7 +197,8 @@ def train_member(
     start = time.perf_counter()
     write_json(folder / "input.json", deepmd)
     flag = {"tensorflow": "--tf", "pytorch": "--pt"}[backend]
-    command = ["dp", flag, "train", "input.json", "--skip-neighbor-stat"]
+    # The neighbour statistics of the training data go into the model; compression needs them.
+    command = ["dp", flag, "train", "input.json"]
     steps = deepmd["training"]["numb_steps"]
     checkpoint = _last_checkpoint(folder, deepmd["training"].get("save_ckpt", "model.ckpt"))
     if checkpoint is not None:

@@ -6,6 +6,8 @@ The virial is W = -sum_ij r_ij (x) dV/dr_ij in eV, DeePMD's convention; stress (
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from ase import units as _ase
 from numpy.typing import NDArray
@@ -22,6 +24,30 @@ PS_PER_FS: float = 1e-3
 #: 1 eV/A^3 in bar.
 BAR_PER_EV_ANG3: float = 1.0 / (1e5 * _ase.Pascal)
 MEV_PER_EV: float = 1e3
+#: One standard atmosphere in bar (LAMMPS ``real`` counts pressure in atm).
+BAR_PER_ATM: float = 1.01325
+
+
+@dataclass(frozen=True)
+class LammpsUnits:
+    """What a LAMMPS unit style counts in, as factors to metamd's units.
+
+    Attributes:
+        energy_ev: eV per LAMMPS energy; forces follow, lengths are A in both styles.
+        time_fs: fs per LAMMPS time.
+        pressure_bar: bar per LAMMPS pressure.
+    """
+
+    energy_ev: float
+    time_fs: float
+    pressure_bar: float
+
+
+#: The unit styles that decks are written in.
+LAMMPS_UNITS = {
+    "metal": LammpsUnits(1.0, 1e3, 1.0),
+    "real": LammpsUnits(KCAL_MOL_EV, 1.0, BAR_PER_ATM),
+}
 
 
 def virial_from_ase_stress(

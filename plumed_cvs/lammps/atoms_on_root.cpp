@@ -9,41 +9,44 @@
 #include <mpi.h>
 #include <numeric>
 #include <string>
+#include <utility>
 
 namespace metamd {
 
 AtomsOnRoot::AtomsOnRoot(LAMMPS_NS::LAMMPS* lmp, int natoms)
     : lmp_(lmp), natoms_(natoms), slot_of_id_(natoms, -1) {}
 
-void AtomsOnRoot::request(Request request, const std::vector<int>& ids) {
-  const int old_size = static_cast<int>(ids_.size());
-  int header[2] = {0, 0}; // new list?  its length
-  if (request == Everything) {
-    header[0] = old_size != natoms_;
-    header[1] = natoms_;
-  } else if (lmp_->comm->me == 0) {
-    header[0] = !ids.empty() && ids != ids_;
-    header[1] = static_cast<int>(ids.size());
+void AtomsOnRoot::request_all() {
+  skip_ = false;
+  if (static_cast<int>(ids_.size()) != natoms_) {
+    std::vector<int> all(natoms_);
+    std::iota(all.begin(), all.end(), 0);
+    set_list(std::move(all));
   }
-  if (request == Listed) {
-    MPI_Bcast(header, 2, MPI_INT, 0, lmp_->world);
-  }
-  skip_ = header[1] == 0;
-  if (!header[0]) {
+}
+
+void AtomsOnRoot::request(const std::vector<int>& ids, int count, bool is_new) {
+  skip_ = count == 0;
+  if (skip_ || !is_new) {
     return;
   }
+  if (count == natoms_) {
+    request_all(); // PLUMED's lists are sorted
+    return;
+  }
+  std::vector<int> list(count);
+  if (lmp_->comm->me == 0) {
+    list = ids;
+  }
+  MPI_Bcast(list.data(), count, MPI_INT, 0, lmp_->world);
+  set_list(std::move(list));
+}
+
+void AtomsOnRoot::set_list(std::vector<int> ids) {
   for (const int id : ids_) {
     slot_of_id_[id] = -1;
   }
-  ids_.resize(header[1]);
-  if (header[1] == natoms_) {
-    std::iota(ids_.begin(), ids_.end(), 0); // PLUMED's lists are sorted
-  } else {
-    if (lmp_->comm->me == 0) {
-      ids_ = ids;
-    }
-    MPI_Bcast(ids_.data(), header[1], MPI_INT, 0, lmp_->world);
-  }
+  ids_ = std::move(ids);
   for (std::size_t k = 0; k < ids_.size(); ++k) {
     slot_of_id_[ids_[k]] = static_cast<int>(k);
   }

@@ -12,13 +12,13 @@ namespace metamd {
 
 class AtomsOnRoot {
 public:
-  enum Request { Everything, Listed };
-
   AtomsOnRoot(LAMMPS_NS::LAMMPS* lmp, int natoms);
 
-  /// Which atoms: all, or ids (0-based, read on rank 0 only).  An empty list keeps
-  /// the last one: PLUMED then does nothing with the atoms.  Collective, as all below.
-  void request(Request request, const std::vector<int>& ids);
+  /// Which atoms: all.  Collective, as everything below.
+  void request_all();
+  /// Which atoms: 0-based ids, read on rank 0; how many, and whether they differ from the last
+  /// list, known on all ranks.  None keeps the list: PLUMED then does nothing with atoms.
+  void request(const std::vector<int>& ids, int count, bool is_new);
   /// After atoms have changed rank or index.
   void forget_locations() { located_ = false; }
   /// Finds where the requested atoms lie, if that is not known.
@@ -36,6 +36,7 @@ public:
   const std::vector<double>& positions() const { return positions_; }
 
 private:
+  void set_list(std::vector<int> ids);
   void gather(const double* const* rows, std::vector<double>& in_list_order);
   void gather_packed(int width, std::vector<double>& in_list_order);
   bool skip() const { return skip_; }

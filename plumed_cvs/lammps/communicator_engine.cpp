@@ -6,6 +6,7 @@
 #include "plumed_engine.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <mpi.h>
 #include <vector>
 
@@ -39,6 +40,9 @@ private:
 
 CommunicatorEngine::CommunicatorEngine(LAMMPS* lmp, const PlumedSetup& setup) : lmp_(lmp) {
   on_all([&] {
+    // With an input that reads no atoms PLUMED starts sends at the first step that nobody
+    // receives, and MPICH ends a program that frees a communicator in that state.
+    setenv("PLUMED_ASYNC_SHARE", "no", 0);
     plumed_ = std::make_unique<PlumedSession>(plumed_kernel());
     plumed_->cmd("setMPIComm", &lmp->world);
     initialise(*plumed_, setup);
@@ -80,7 +84,10 @@ template <class F> void CommunicatorEngine::on_all(F&& work) {
     MPI_Bcast(&length, 1, MPI_INT, speaker, lmp_->world);
     message.resize(length);
     MPI_Bcast(message.data(), length, MPI_CHAR, speaker, lmp_->world);
-    plumed_.reset();
+    // Not destroyed: messages between the ranks' PLUMEDs may be under way, and MPI ends a
+    // program that frees their communicator.  What has been written so far reaches the disk.
+    static_cast<void>(plumed_.release());
+    fflush(nullptr);
     throw PlumedError(message);
   }
 }

@@ -29,6 +29,7 @@ public:
   void min_setup(int vflag) override;
   void post_force(int vflag) override;
   void min_post_force(int vflag) override;
+  void post_run() override;
   void reset_dt() override;
   double compute_scalar() override;
   double memory_usage() override;
@@ -40,6 +41,7 @@ private:
   void add_energy_computes();
 
   StepStart start_of_step(bool atoms_moved) const;
+  double fingerprint() const;
   Unbiased unbiased_energy_and_virial();
   void step(Update update, bool atoms_moved);
   void take(const StepResult& result);
@@ -50,6 +52,7 @@ private:
   double timestep_ = 0.0;
   LAMMPS_NS::bigint natoms_ = 0;
   LAMMPS_NS::bigint last_step_ = -1;
+  double last_fingerprint_ = 0.0; ///< of the atoms when the last run ended
   double bias_ = 0.0;
   bool own_bias_hidden_ = false; ///< compute_scalar() returns zero while pe is read for PLUMED
   std::string pe_id_, pressure_id_;

@@ -7,6 +7,7 @@
 #include "plumed_engine.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace metamd {
@@ -22,7 +23,9 @@ public:
   bool repeat(const StepStart& start, bool need_virial, StepResult& result) override;
 
 private:
-  template <class F> void on_root(F&& work);
+  static constexpr int shared_numbers = 3;
+  using Shared = std::array<double, shared_numbers>;
+  template <class F> void on_root(Shared& shared, F&& work);
   void read_requested_atoms();
   void give_atoms();
   void run_plumed(const StepStart& start, const Unbiased* unbiased, Update update);
@@ -33,6 +36,8 @@ private:
   const int natoms_;
   AtomsOnRoot atoms_;
   bool first_ = true;
+  int n_requested_ = 0;      ///< how many atoms PLUMED asked for in prepare()
+  bool new_request_ = false; ///< they are others than the last
   long long last_step_ = -1;
   bool virial_complete_ = false;
   StepResult result_;
@@ -50,29 +55,33 @@ private:
 
 GatherEngine::GatherEngine(LAMMPS* lmp, const PlumedSetup& setup)
     : lmp_(lmp), root_(lmp->comm->me == 0), natoms_(setup.natoms), atoms_(lmp, setup.natoms) {
-  on_root([&] {
+  Shared unused{};
+  on_root(unused, [&] {
     plumed_ = std::make_unique<PlumedSession>(plumed_kernel());
     initialise(*plumed_, setup);
   });
 }
 
-/// Runs work on rank 0; a PlumedError there is thrown on every rank.
-template <class F> void GatherEngine::on_root(F&& work) {
+/// Runs work on rank 0 and shares the numbers it leaves in `shared`, in one message; a
+/// PlumedError there is thrown on every rank.
+template <class F> void GatherEngine::on_root(Shared& shared, F&& work) {
   std::string message;
-  int length = 0;
+  double buffer[1 + shared_numbers] = {};
   if (root_) {
     try {
       work();
     } catch (const std::exception& error) {
       message = error.what();
-      length = static_cast<int>(message.size()) + 1;
+      buffer[0] = static_cast<double>(message.size() + 1);
       plumed_.reset(); // so that what PLUMED has written so far reaches the disk
     }
+    std::copy(shared.begin(), shared.end(), buffer + 1);
   }
-  MPI_Bcast(&length, 1, MPI_INT, 0, lmp_->world);
-  if (length > 0) {
-    message.resize(length - 1);
-    MPI_Bcast(message.data(), length - 1, MPI_CHAR, 0, lmp_->world);
+  MPI_Bcast(buffer, 1 + shared_numbers, MPI_DOUBLE, 0, lmp_->world);
+  std::copy(buffer + 1, buffer + 1 + shared_numbers, shared.begin());
+  if (buffer[0] > 0.0) {
+    message.resize(static_cast<std::size_t>(buffer[0]) - 1);
+    MPI_Bcast(message.data(), static_cast<int>(message.size()), MPI_CHAR, 0, lmp_->world);
     throw PlumedError(message);
   }
 }
@@ -87,16 +96,20 @@ void GatherEngine::read_requested_atoms() {
 }
 
 bool GatherEngine::prepare(const StepStart& start) {
-  int needs_energy = 0;
-  on_root([&] {
+  Shared shared{};
+  on_root(shared, [&] {
+    int needs_energy = 0;
     plumed_->cmd("setStepLongLong", &start.step);
     plumed_->cmd("setStopFlag", &stop_flag_);
     plumed_->cmd("prepareDependencies");
     plumed_->cmd("isEnergyNeeded", &needs_energy);
     read_requested_atoms();
+    shared = {static_cast<double>(needs_energy), static_cast<double>(requested_.size()),
+              requested_ == atoms_.ids() ? 0.0 : 1.0};
   });
-  MPI_Bcast(&needs_energy, 1, MPI_INT, 0, lmp_->world);
-  return needs_energy != 0;
+  n_requested_ = static_cast<int>(shared[1]);
+  new_request_ = shared[2] != 0.0;
+  return shared[0] != 0.0;
 }
 
 /// Tells PLUMED which atoms the arrays hold, if that has changed.
@@ -153,7 +166,11 @@ StepResult GatherEngine::compute(const StepStart& start, const Unbiased* unbiase
   result_ = StepResult{};
   // PLUMED reads masses and charges at its first step and scales the force of every atom
   // when it biases the energy
-  atoms_.request(unbiased || first_ ? AtomsOnRoot::Everything : AtomsOnRoot::Listed, requested_);
+  if (unbiased || first_) {
+    atoms_.request_all();
+  } else {
+    atoms_.request(requested_, n_requested_, new_request_);
+  }
   if (start.atoms_moved) {
     atoms_.forget_locations();
   }
@@ -166,13 +183,14 @@ StepResult GatherEngine::compute(const StepStart& start, const Unbiased* unbiase
   if (unbiased) {
     atoms_.gather_forces(forces_);
   }
-  on_root([&] { run_plumed(start, unbiased, update); });
-  atoms_.scatter_add_forces(forces_);
-
-  double shared[2] = {result_.bias, result_.stop ? 1.0 : 0.0};
-  MPI_Bcast(shared, 2, MPI_DOUBLE, 0, lmp_->world);
+  Shared shared{};
+  on_root(shared, [&] {
+    run_plumed(start, unbiased, update);
+    shared = {result_.bias, result_.stop ? 1.0 : 0.0, 0.0};
+  });
   result_.bias = shared[0];
   result_.stop = shared[1] != 0.0;
+  atoms_.scatter_add_forces(forces_);
   first_ = false;
   last_step_ = start.step;
   virial_complete_ = !unbiased || unbiased->with_virial;

@@ -71,7 +71,17 @@ void append_from_wheel(std::vector<std::string>& list) {
   }
 }
 
+/// The wheel was built for another folder than the one it lies in; PLUMED looks there for the
+/// scripts that LOAD needs to compile a .cpp file.
+void point_to_scripts(const std::string& kernel) {
+  const std::string root = parent(resolved(kernel)) + "/plumed";
+  if (is_file(root + "/scripts/mklib.sh")) {
+    setenv("PLUMED_ROOT", root.c_str(), 0);
+  }
+}
+
 PlumedKernel open_kernel(const std::string& path) {
+  point_to_scripts(path);
   // RTLD_GLOBAL: shared objects that PLUMED's LOAD opens find PLUMED's symbols here.
   // RTLD_DEEPBIND: a kernel linked to another libmpi or LAPACK keeps its own, as in PLUMED's
   // wrapper.
@@ -101,11 +111,18 @@ struct CaughtError {
   std::string message;
 };
 
+/// PLUMED frames its messages with empty lines.
+std::string trimmed(const std::string& text) {
+  const auto first = text.find_first_not_of(" \n");
+  const auto last = text.find_last_not_of(" \n");
+  return first == std::string::npos ? text : text.substr(first, last - first + 1);
+}
+
 void remember(void* self, int, const char* message, const void*) {
   auto* caught = static_cast<CaughtError*>(self);
   caught->raised = true;
   try {
-    caught->message = message ? message : "unknown error";
+    caught->message = message ? trimmed(message) : "unknown error";
   } catch (...) {
     // out of memory while reporting: the flag alone must do
   }

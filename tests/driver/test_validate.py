@@ -177,11 +177,15 @@ def test_running_variance_against_numpy():
 
 def test_energy_histogram_is_a_density():
     a, b = np.linspace(-10.0, -9.0, 50), np.linspace(-9.5, -8.0, 80)
-    histogram = energy_histogram({"a": a, "b": b}, bins=20)
+    histogram = energy_histogram({"a": a, "b": b}, bins=20, upper_percent=100)
     assert histogram.zero_ev == -10.0
     assert histogram.edges_ev[-1] == pytest.approx(2.0)
     for density in histogram.density.values():
         assert (density * np.diff(histogram.edges_ev)).sum() == pytest.approx(1.0)
+    torn = energy_histogram({"a": np.append(a, 500.0)})
+    assert torn.edges_ev[-1] < 300
+    covered = (torn.density["a"] * np.diff(torn.edges_ev)).sum()
+    assert covered == pytest.approx(50 / 51)
 
 
 def test_components_against_scikit_learn():
@@ -263,8 +267,8 @@ def test_verdict_usable_names_the_model_and_the_ratio():
     assert "The model trained on md is not usable: its force RMSE is 0.24 eV/Å on metamd" in (
         found.text
     )
-    assert "2.1 ps at 500 K (bond C1-H4 broken (2.31 A))" in found.text
-    assert "on metamd frames 3.0 times the metamd-trained model's" in found.text
+    assert "2.1 ps at 500 K: bond C1-H4 broken (2.31 A)." in found.text
+    assert "3.0 times as large on metamd frames (0.24 against 0.08 eV/Å)" in found.text
     assert found.as_dict()["criterion_ev_per_ang"] == 0.1
 
 

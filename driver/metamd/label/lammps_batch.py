@@ -11,7 +11,7 @@ import numpy as np
 from metamd import deck
 from metamd.config import Reference
 from metamd.deck import Forces
-from metamd.execution import run_program
+from metamd.execution import run_lmp
 from metamd.frames import Frames, load_npz, save_npz
 
 
@@ -36,13 +36,15 @@ def label_batch(
     species = frames.species
     deck.write_data(frames.to_atoms(0), species, folder / deck.DATA, method.atom_style)
     deck.write_dump(frames, folder / "frames-in.dump")
-    forces = Forces(method.commands, method.atom_style)
+    forces = Forces(method.commands, method.atom_style, method.units)
     (folder / deck.DECK).write_text(deck.rerun_deck(frames.to_atoms(0), forces, "frames-in.dump"))
     for leftover in (deck.DUMP, deck.THERMO):
         (folder / leftover).unlink(missing_ok=True)
-    run_program(["lmp", "-in", deck.DECK, "-log", "log.lammps"], folder, "screen.log")
+    run_lmp(folder, deck.DECK, "screen.log")
     labelled = deck.add_thermo(
-        deck.read_dump(folder / deck.DUMP), deck.read_log_thermo(folder / "log.lammps")
+        deck.read_dump(folder / deck.DUMP),
+        deck.read_log_thermo(folder / "log.lammps"),
+        method.units,
     )
     row = labelled.info["step"]
     if not np.array_equal(row, np.arange(len(frames))):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metamd.config import Label, Reference, System
 from metamd.errors import TaskError
@@ -78,7 +79,7 @@ def label_frames(
     )
 
 
-def _reusable(frames: Frames, config: Label, source: str) -> np.ndarray:
+def _reusable(frames: Frames, config: Label, source: str) -> NDArray[Any]:
     """Which frames carry labels of this very reference, [n_frames] bool."""
     if not (config.reuse and frames.labelled and "label_source" in frames.info):
         return np.zeros(len(frames), dtype=bool)
@@ -87,7 +88,7 @@ def _reusable(frames: Frames, config: Label, source: str) -> np.ndarray:
 
 def _compute(
     frames: Frames,
-    wanted: np.ndarray,
+    wanted: NDArray[Any],
     config: Label,
     reference: Reference,
     system: System,
@@ -144,7 +145,7 @@ def _compute(
 
 def _compare(
     frames: Frames,
-    check: np.ndarray,
+    check: NDArray[Any],
     energy: dict[int, float],
     forces: dict[int, Any],
     config: Label,
@@ -168,7 +169,7 @@ def _compare(
 
 def _merge(
     frames: Frames,
-    reusable: np.ndarray,
+    reusable: NDArray[Any],
     energy: dict[int, float],
     forces: dict[int, Any],
     virial: dict[int, Any],

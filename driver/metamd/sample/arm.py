@@ -18,7 +18,7 @@ from metamd.bonds import BondGraph
 from metamd.config import Reference, Sample, System
 from metamd.deck import Forces, model_commands
 from metamd.errors import InputError, TaskError
-from metamd.execution import Executor, Failure, Task, last_useful_line, run_program
+from metamd.execution import Executor, Failure, Task, last_useful_line, run_lmp, run_program
 from metamd.frames import Frames, concatenate, load_npz, save_npz
 from metamd.plugins import plumed_actions_library
 from metamd.reference import fingerprint
@@ -112,7 +112,8 @@ def walker_task(
         )
         outcome: dict[str, Any] = json.loads((folder / "outcome.json").read_text())
     else:
-        outcome = _run_lmp(folder, sample, atoms)
+        units = method.units if sample.engine == "lammps" else "metal"
+        outcome = _run_lmp(folder, sample, atoms, units)
     if outcome["frames"] == 0:
         raise TaskError(f"no good frame: {outcome['stopped'] or 'nothing was written'}")
     return outcome
@@ -179,20 +180,18 @@ def _forces(arm: Sample, reference: Reference, species: list[str], folder: Path)
         assert arm.model is not None
         shutil.copy2(arm.model, folder / f"model{arm.model.suffix}")
         return Forces(model_commands(f"model{arm.model.suffix}", species))
-    return Forces(arm.commands or reference.commands, reference.atom_style)
+    return Forces(arm.commands or reference.commands, reference.atom_style, reference.units)
 
 
-def _run_lmp(folder: Path, arm: Sample, atoms: Atoms) -> dict[str, Any]:
+def _run_lmp(folder: Path, arm: Sample, atoms: Atoms, units: str) -> dict[str, Any]:
     """Run ``lmp`` on the deck; keep the frames before an explosion."""
-    status = run_program(
-        ["lmp", "-in", deck.DECK, "-log", "log.lammps"], folder, "screen.log", check=False
-    )
+    status = run_lmp(folder, deck.DECK, "screen.log", check=False)
     stopped = None if status == 0 else f"LAMMPS: {last_useful_line(folder / 'screen.log')}"
     if not (folder / deck.DUMP).exists():
         return {"stopped": stopped or f"the deck wrote no {deck.DUMP}", "frames": 0}
     frames = deck.read_dump(folder / deck.DUMP)
     if (folder / deck.THERMO).exists():
-        frames = deck.add_thermo(frames, deck.read_thermo(folder / deck.THERMO))
+        frames = deck.add_thermo(frames, deck.read_thermo(folder / deck.THERMO), units)
     frames, reason = _good_part(frames, arm, atoms)
     if len(frames):
         save_npz(frames, folder / "frames.npz")

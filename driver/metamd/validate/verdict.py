@@ -18,7 +18,7 @@ NOTEWORTHY_RATIO = 1.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """``usable`` and the reasons, a few sentences."""
+    """``usable`` and why: a line each for the outcome, failing models and the sampling."""
 
     usable: bool
     text: str
@@ -70,6 +70,7 @@ def verdict(summary: Mapping[str, Any], criterion_ev_per_ang: float) -> Verdict:
             criterion_ev_per_ang,
         )
     good = [m for m in models if m.usable]
+    best = min(models, key=lambda m: m.worst_ev_per_ang)
     parts = []
     if good:
         # Best first: the smallest error on its own worst test set.
@@ -81,7 +82,6 @@ def verdict(summary: Mapping[str, Any], criterion_ev_per_ang: float) -> Verdict:
         )
         parts += [f"The model trained on {m.name} is usable too." for m in good[1:]]
     else:
-        best = min(models, key=lambda m: m.worst_ev_per_ang)
         if best.failing:
             parts.append(
                 f"Not usable: no model stays below a force RMSE of {criterion_ev_per_ang:g} eV/Å "
@@ -94,10 +94,15 @@ def verdict(summary: Mapping[str, Any], criterion_ev_per_ang: float) -> Verdict:
                 f"(at most {_number(best.worst_ev_per_ang)} eV/Å), but its dynamics fail."
             )
     for model in models:
-        if not model.usable:
-            parts.append(_why_not(model, criterion_ev_per_ang, bool(good)))
+        if model.usable:
+            continue
+        if not good and model is best and len(model.failing) == 1 and not model.broken:
+            # Its error is already said.
+            parts[0] += " " + _dynamics(model)
+        else:
+            parts.append(_why_not(model, bool(good)))
     parts += sampling_worth(summary)
-    return Verdict(bool(good), " ".join(p for p in parts if p), criterion_ev_per_ang)
+    return Verdict(bool(good), "\n".join(p for p in parts if p), criterion_ev_per_ang)
 
 
 def sampling_worth(summary: Mapping[str, Any]) -> list[str]:
@@ -122,15 +127,11 @@ def sampling_worth(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _worth(plain: str, biased: str, ratios: list[tuple[str, float, float, float]]) -> str:
-    pieces = [
-        f"on {test} frames {_ratio(r)} the {biased}-trained model's ({_number(a)} against "
-        f"{_number(b)} eV/Å)"
-        for test, a, b, r in ratios
-    ]
-    text = f"What the sampling was worth: the {plain}-trained model's force RMSE is " + "; ".join(
-        pieces
+    pieces = [f"{_ratio(r)} on {test} frames ({_pair(a, b)} eV/Å)" for test, a, b, r in ratios]
+    return (
+        f"What the sampling was worth: force RMSE of the {plain}-trained model against that of "
+        f"the {biased}-trained one is {_and(pieces)}."
     )
-    return text + "."
 
 
 def _models(summary: Mapping[str, Any], criterion: float) -> list[_Model]:
@@ -156,7 +157,7 @@ def _models(summary: Mapping[str, Any], criterion: float) -> list[_Model]:
     return models
 
 
-def _why_not(model: _Model, criterion: float, others_usable: bool) -> str:
+def _why_not(model: _Model, others_usable: bool) -> str:
     reasons = []
     if model.failing:
         sets = _and(f"{_number(value)} eV/Å on {test}" for test, value in model.failing)
@@ -174,7 +175,7 @@ def _failures(broken: Sequence[Mapping[str, Any]], runs: int) -> str:
     first = min(broken, key=lambda s: _time(s))
     when = f"first after {_time(first):.2g} ps at {_kelvin(first)}"
     if first.get("failure"):
-        when += f" ({first['failure']})"
+        when += f": {first['failure']}"
     temperatures = _and(dict.fromkeys(_kelvin(s) for s in broken))
     if runs == 1:
         return f"its dynamics at {temperatures} does not stay intact, {when}"
@@ -222,12 +223,14 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if value >= 0.095 else f"{value:.2g}"
 
 
+def _pair(a: float, b: float) -> str:
+    return f"{_number(a)} against {_number(b)}"
+
+
 def _ratio(ratio: float) -> str:
-    if ratio >= NOTEWORTHY_RATIO:
-        return f"{ratio:.1f} times"
-    if ratio <= 1 / NOTEWORTHY_RATIO:
-        return f"only {ratio:.2f} of"
-    return "about the same as"
+    if 1 / NOTEWORTHY_RATIO < ratio < NOTEWORTHY_RATIO:
+        return "about the same"
+    return f"{ratio:.1f} times as large" if ratio > 1 else f"{ratio:.2f} times as large"
 
 
 def _and(items: Any) -> str:

@@ -1,0 +1,8 @@
+"""Augmentation: springs from the spread of distances, and labelled frames made with them."""
+
+from __future__ import annotations
+
+from metamd.augment.perturb import augment
+from metamd.augment.springs import Spring, Springs, fit_springs, load_springs
+
+__all__ = ["Spring", "Springs", "augment", "fit_springs", "load_springs"]

@@ -1,0 +1,100 @@
+"""A pool: files of one system, loaded, checked and joined; and frames written by suffix."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from metamd.checks import align_zeros, check_energies, check_same_zero
+from metamd.errors import DataError, InputError
+from metamd.frames import (
+    Frames,
+    concatenate,
+    load_frames,
+    save_deepmd,
+    save_extxyz,
+    save_npz,
+)
+
+
+def load_pool(
+    paths: Sequence[Path],
+    type_map: str = "",
+    align: bool = False,
+    energies: bool = True,
+    warn: Callable[[str], None] = print,
+) -> tuple[Frames, list[dict[str, Any]]]:
+    """Load, check and join files; also which frames of the pool each of them holds.
+
+    Args:
+        paths: what ``load_frames`` reads; a folder that is no DeePMD system stands for all
+            systems below it.
+        type_map: elements of LAMMPS types, ``Na,Cl``, for dumps without them.
+        align: shift energies of other zeros to those of the first file.
+        energies: check energies (and align them).
+        warn: takes what loaders warn of, a torn last frame say.
+
+    Raises:
+        DataError: unreadable or mixed data, energies that jump, of a wrong unit or another zero.
+    """
+    elements = [e.strip() for e in type_map.split(",")] if type_map else None
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        parts = [load_frames(path, elements) for path in _expanded(paths)]
+    for warning in said:
+        if issubclass(warning.category, UserWarning):
+            warn(str(warning.message))
+    if energies:
+        for part in parts:
+            check_energies(part)
+        pool = concatenate(align_zeros(parts) if align else parts)
+        if not align:
+            check_same_zero(parts)
+    else:
+        pool = concatenate(parts)
+    where, first = [], 0
+    for part in parts:
+        where.append({"path": part.source, "first": first, "frames": len(part)})
+        first += len(part)
+    return pool, where
+
+
+def write_frames(frames: Frames, path: Path) -> None:
+    """Write frames as the suffix says: .npz, .xyz / .extxyz, or a new DeePMD folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".npz":
+            save_npz(frames, path)
+        elif path.suffix in (".xyz", ".extxyz"):
+            save_extxyz(frames, path)
+        elif path.exists():
+            raise InputError(f"--output {path}: is there already; nothing is overwritten.")
+        else:
+            save_deepmd(frames, path)
+    except OSError as error:
+        raise InputError(f"--output {path}: cannot be written ({error.strerror}).") from error
+
+
+def _expanded(paths: Sequence[Path]) -> list[Path]:
+    out: list[Path] = []
+    for path in paths:
+        if path.is_dir() and not (path / "type.raw").exists():
+            below = sorted(found.parent for found in path.rglob("type.raw"))
+            if not below:
+                raise DataError(f"{path}: no DeePMD system here or below (type.raw is missing).")
+            out += below
+        else:
+            out.append(path)
+    return out
+
+
+def save_json(path: Path | None, value: dict[str, Any]) -> None:
+    """Write JSON, where a path is given."""
+    if path is not None:
+        try:
+            path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror}).") from error

@@ -1,0 +1,292 @@
+"""Figures about models: cross errors, where the errors are, training.
+
+Each takes the Material and gives a Figure, or None where its data is not there (yet).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure as MplFigure
+
+from metamd.frames import Array
+from metamd.report.draw import INK, Figure, colour_of, drawn, every, legend
+from metamd.report.material import Material, read_lcurve
+
+#: Points of one model on one test set in the parity plots, and of all together, at most.
+PARITY_POINTS = 3000
+_PARITY_ALL = 36000
+
+
+def criterion(material: Material) -> float | None:
+    """The force RMSE in eV/A up to which a model is usable, where the summary states one."""
+    value = material.table("verdict").get("criterion_ev_per_ang")
+    return float(value) if value else None
+
+
+def force_rmse(row: dict[str, Any]) -> tuple[float, float | None]:
+    """Mean and spread of a cross-error row's force RMSE, eV/A (NaN where there is none)."""
+    value = row.get("force_rmse_ev_per_ang") or {}
+    mean = value.get("mean")
+    return (math.nan if mean is None else float(mean)), value.get("spread")
+
+
+def trains(material: Material) -> list[str]:
+    """Names of the train sets in order of appearance."""
+    rows = material.rows("cross_errors") + material.rows("stability") + material.rows("models")
+    return list(dict.fromkeys(str(row.get("train")) for row in rows))
+
+
+def cross_heatmap(material: Material) -> Figure | None:
+    """Every train set against every test set, coloured about the criterion."""
+    rows = material.rows("cross_errors")
+    if not rows:
+        return None
+    names = list(dict.fromkeys(str(r.get("train")) for r in rows))
+    tests = list(dict.fromkeys(str(r.get("test")) for r in rows))
+    cell = {(str(r.get("train")), str(r.get("test"))): force_rmse(r) for r in rows}
+    values = np.array([[cell.get((a, b), (math.nan, None))[0] for b in tests] for a in names])
+    finite = values[np.isfinite(values) & (values > 0)]
+    limit = criterion(material)
+    middle = limit or (float(np.exp(np.log(finite).mean())) if len(finite) else 1.0)
+    span = float(np.abs(np.log2(finite / middle)).max()) if len(finite) else 1.0
+    # Full colour at 8 times the criterion, or further out where errors are.
+    span = max(span, 3.0)
+
+    def draw(canvas: MplFigure) -> None:
+        axes = canvas.add_subplot()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shade = np.log2(values / middle)
+        colours = mpl.colormaps["RdYlBu_r"]
+        norm = Normalize(-span, span)
+        axes.imshow(np.ma.masked_invalid(shade), cmap=colours, norm=norm, aspect="auto", alpha=0.95)
+        for i, a in enumerate(names):
+            for j, b in enumerate(tests):
+                if (a, b) not in cell:
+                    continue
+                mean, spread = cell[a, b]
+                text = "not a number" if math.isnan(mean) else f"{mean:.3f}"
+                dark = not math.isnan(mean) and abs(shade[i, j]) > 0.78 * span
+                ink = INK if math.isnan(mean) else "#ffffff" if dark else "#15191e"
+                # Two texts: the number large, the spread small below it.
+                axes.text(j, i - 0.06, text, ha="center", va="bottom", fontsize=13, color=ink)
+                if spread is not None:
+                    axes.text(
+                        j, i + 0.06, f"± {spread:.3f}", ha="center", va="top", fontsize=9, color=ink
+                    )
+        axes.set_xticks(range(len(tests)), tests)
+        axes.set_yticks(range(len(names)), names)
+        if len(tests) > 3:
+            axes.tick_params(axis="x", rotation=30)
+        axes.set_xlabel("tested on held-out frames of")
+        axes.set_ylabel("model trained on")
+        axes.grid(False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+
+    pairs = list(cell)
+    aim = (
+        f" Blue is below the criterion of {limit:g} eV/Å, red above it."
+        if limit is not None
+        else ""
+    )
+    return drawn(
+        "cross-errors",
+        "Force error of every model on every test set",
+        "Force RMSE in eV/Å over components, mean over training seeds; ± is the sample standard "
+        "deviation over seeds." + aim,
+        draw,
+        {
+            "train": [a for a, _ in pairs],
+            "test": [b for _, b in pairs],
+            "force_rmse_ev_per_ang_mean": [cell[p][0] for p in pairs],
+            "force_rmse_ev_per_ang_spread": [cell[p][1] for p in pairs],
+        },
+        size=(4.8, max(2.6, 1.0 + 0.75 * len(names))),
+    )
+
+
+def parity(material: Material) -> Figure | None:
+    """Predicted against reference force components, one panel a test set."""
+    seen: dict[tuple[str, str], tuple[Array, Array]] = {}
+    points = min(PARITY_POINTS, _PARITY_ALL // max(1, len(material.rows("cross_errors"))))
+    for row, _, reference, _, forces in material.predictions():
+        key = (str(row.get("train")), str(row.get("test")))
+        assert reference.forces is not None
+        if key not in seen and np.isfinite(forces).all():
+            true, predicted = reference.forces.ravel(), forces.ravel()
+            pick = np.random.default_rng(0).permutation(len(true))[:points]
+            seen[key] = true[pick], predicted[pick]
+    if not seen:
+        return None
+    tests = list(dict.fromkeys(test for _, test in seen))
+    colours = colour_of(trains(material))
+
+    def draw(canvas: MplFigure) -> None:
+        panels = canvas.subplots(1, len(tests), squeeze=False)[0]
+        for axes, test in zip(panels, tests, strict=True):
+            # The worse model first, so that it does not cover the better one.
+            here = [(t, pair) for (t, s), pair in seen.items() if s == test]
+            here.sort(key=lambda item: -float(np.square(item[1][0] - item[1][1]).mean()))
+            bound = max(float(np.abs(true).max()) for _, (true, _) in here) * 1.05
+            axes.axline((0, 0), slope=1, color=INK, linewidth=0.8, alpha=0.6)
+            for name, (true, predicted) in here:
+                axes.plot(
+                    true,
+                    predicted,
+                    ".",
+                    markersize=2.5,
+                    alpha=0.5,
+                    color=colours[name],
+                    rasterized=True,
+                )
+            axes.set_xlim(-bound, bound)
+            axes.set_ylim(-1.3 * bound, 1.3 * bound)
+            axes.set_title(f"on {test} frames")
+            axes.set_xlabel("reference force / (eV/Å)")
+        panels[0].set_ylabel("predicted force / (eV/Å)")
+        for name in dict.fromkeys(t for t, _ in seen):
+            panels[0].plot([], [], "o", color=colours[name], label=f"{name}-trained")
+        legend(panels[0], anchor=1.08)
+
+    keys = [key for key, (true, _) in seen.items() for _ in true]
+    return drawn(
+        "parity",
+        "Predicted against reference forces",
+        f"Force components of the first seed's models on held-out frames (at most {points} "
+        "components of each, drawn at random); a perfect model lies on the line.",
+        draw,
+        {
+            "train": [a for a, _ in keys],
+            "test": [b for _, b in keys],
+            "reference_force_ev_per_ang": np.concatenate([t for t, _ in seen.values()]),
+            "predicted_force_ev_per_ang": np.concatenate([p for _, p in seen.values()]),
+        },
+        size=(max(4.8, 3.2 * len(tests)), 3.5),
+        wide=len(tests) > 1,
+    )
+
+
+def error_by_energy(material: Material) -> Figure | None:
+    """Force error of a frame against its energy: where a model fails."""
+    points: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
+    first: dict[str, int] = {}
+    found = list(material.predictions())
+    energies = [r.energy for _, _, r, _, _ in found if r.energy is not None]
+    lowest = [float(e.min()) for e in energies]
+    if not lowest:
+        return None
+    zero = min([*lowest, *([material.zero_ev] if material.zero_ev is not None else [])])
+    for row, seed, reference, _, forces in found:
+        name = str(row.get("train"))
+        if first.setdefault(name, seed) == seed:
+            assert reference.energy is not None
+            assert reference.forces is not None
+            error = np.sqrt(np.square(forces - reference.forces).mean(axis=(1, 2)))
+            points[name].append((reference.energy - zero, error))
+    joined = {
+        name: (np.concatenate([e for e, _ in p]), np.concatenate([r for _, r in p]))
+        for name, p in points.items()
+    }
+    colours = colour_of(trains(material))
+    limit = criterion(material)
+
+    def draw(canvas: MplFigure) -> None:
+        axes = canvas.add_subplot()
+        for name, (energy, error) in joined.items():
+            axes.plot(
+                energy,
+                error,
+                ".",
+                markersize=4,
+                alpha=0.55,
+                color=colours[name],
+                rasterized=True,
+            )
+            axes.plot([], [], "o", color=colours[name], label=f"{name}-trained")
+        axes.set_yscale("log")
+        if limit is not None:
+            axes.axhline(limit, color=INK, linewidth=0.9, linestyle="--", label="criterion")
+        axes.set_xlabel("reference energy above the lowest frame / eV")
+        axes.set_ylabel("force RMSE of the frame / (eV/Å)")
+        legend(axes)
+
+    return drawn(
+        "error-by-energy",
+        "Where the errors are",
+        "Each point is a held-out frame of any test set (first seed's models). Errors that rise "
+        "with the energy are those of a model that has seen too few frames up there.",
+        draw,
+        {
+            "train": [name for name, (energy, _) in joined.items() for _ in energy],
+            "energy_ev": np.concatenate([e for e, _ in joined.values()]),
+            "force_rmse_ev_per_ang": np.concatenate([r for _, r in joined.values()]),
+        },
+    )
+
+
+def learning_curves(material: Material) -> Figure | None:
+    """Force RMSE on training batches against the training step."""
+    curves: list[tuple[str, int, Array, Array]] = []
+    for model in material.rows("models"):
+        path = material.path(model.get("lcurve"))
+        if path is None or not path.is_file():
+            continue
+        found = read_lcurve(path)
+        if found is None:
+            continue
+        names, rows = found
+        wanted = [n for n in ("rmse_f_val", "rmse_f_trn", "rmse_f") if n in names]
+        for column in wanted[:1]:
+            step, rmse = rows[:, names.index("step")], rows[:, names.index(column)]
+            thin = every(len(step))
+            step, rmse = step[thin], rmse[thin]
+            keep = np.isfinite(rmse) & (rmse > 0)
+            if keep.any():
+                curves.append((str(model.get("train")), seed_of(model), step[keep], rmse[keep]))
+    if not curves:
+        return None
+    colours = colour_of(trains(material))
+
+    def draw(canvas: MplFigure) -> None:
+        axes = canvas.add_subplot()
+        for name, seed, step, rmse in curves:
+            smooth = _running_median(rmse)
+            style = {"color": colours[name], "rasterized": len(step) > 3000}
+            axes.plot(step, rmse, alpha=0.25, linewidth=0.7, **style)  # type: ignore[arg-type]
+            label = f"{name}" if seed == min(s for n, s, _, _ in curves if n == name) else None
+            axes.plot(step, smooth, label=label, **style)  # type: ignore[arg-type]
+        axes.set_yscale("log")
+        axes.set_xlabel("training step")
+        axes.set_ylabel("force RMSE on a batch / (eV/Å)")
+        legend(axes)
+
+    return drawn(
+        "learning-curves",
+        "Training",
+        "Force RMSE on batches as DeePMD-kit logs it (thin) and its running median (thick), one "
+        "line a seed. Still falling at the end: more steps would help.",
+        draw,
+        {
+            "train": [n for n, _, step, _ in curves for _ in step],
+            "seed": [s for _, s, step, _ in curves for _ in step],
+            "step": np.concatenate([step for _, _, step, _ in curves]),
+            "force_rmse_ev_per_ang": np.concatenate([rmse for _, _, _, rmse in curves]),
+        },
+    )
+
+
+def _running_median(values: Array, width: int = 15) -> Array:
+    half = min(width, len(values)) // 2
+    return np.array(
+        [np.median(values[max(0, k - half) : k + half + 1]) for k in range(len(values))]
+    )
+
+
+def seed_of(run: dict[str, Any]) -> int:
+    return int(run.get("seed") or 0)

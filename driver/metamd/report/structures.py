@@ -1,0 +1,221 @@
+"""Structures worth a look, for the 3D view: 3Dmol.js draws them, a still picture stands for print.
+
+The still pictures need no script; the view turns with the mouse, plays the end of a failed run and
+shows force errors as arrows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from ase.data import atomic_numbers, covalent_radii
+from ase.data.colors import jmol_colors
+from matplotlib.figure import Figure as MplFigure
+from matplotlib.patches import Circle
+
+from metamd.bonds import BOND_FACTOR
+from metamd.errors import MetamdError
+from metamd.frames import Array, Frames, load_frames
+from metamd.report.draw import INK, to_svg
+from metamd.report.material import Material
+
+#: Frames of a failed run's end that the view plays.
+END_FRAMES = 40
+#: Structures shown, and the largest system of which pictures are made.
+MAX_STRUCTURES = 12
+MAX_ATOMS = 2000
+_PICTURE_ATOMS = 400
+#: The longest error arrow is drawn this long, A.
+_ARROW_ANG = 1.6
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One entry of the 3D view.
+
+    Attributes:
+        title, caption: what it is; plain text.
+        xyz: one or several frames as XYZ text.
+        arrows: force errors as [[x, y, z, x', y', z'], ...], A; empty for none.
+        picture: a still SVG; empty for large systems.
+    """
+
+    title: str
+    caption: str
+    xyz: str
+    arrows: list[list[float]]
+    picture: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the script of the page needs."""
+        return {"title": self.title, "xyz": self.xyz, "arrows": self.arrows}
+
+
+def structures(material: Material) -> list[Structure]:
+    """The starting structure, failed runs' ends, worst-predicted and highest frames."""
+    out: list[Structure] = []
+    _start(material, out)
+    _failures(material, out)
+    _worst(material, out)
+    _highest(material, out)
+    return out[:MAX_STRUCTURES]
+
+
+def _start(material: Material, out: list[Structure]) -> None:
+    path = material.path(material.table("system").get("structure"))
+    if path is not None and path.is_file():
+        try:
+            frames = load_frames(path)
+        except (MetamdError, OSError, ValueError):
+            frames = None
+        if frames is not None and len(frames):
+            _add(out, "Starting structure", "As given in the run file.", frames[:1])
+            return
+    lowest = None
+    for name, frames in material.arms.items():
+        if frames.energy is not None:
+            k = int(frames.energy.argmin())
+            if lowest is None or frames.energy[k] < lowest[0]:
+                lowest = frames.energy[k], name, frames[[k]]
+    if lowest is not None:
+        _add(out, "Lowest frame", f"The frame of lowest energy, of arm {lowest[1]}.", lowest[2])
+
+
+def _failures(material: Material, out: list[Structure]) -> None:
+    seen: set[tuple[str, float]] = set()
+    for run in material.rows("stability"):
+        name, kelvin = str(run.get("train")), float(run.get("temperature_k") or 0.0)
+        # One picture a model and temperature; the seeds fail alike.
+        if run.get("intact") or (name, kelvin) in seen:
+            continue
+        frames = material.trajectory(run)
+        if frames is None:
+            continue
+        seen.add((name, kelvin))
+        _add(
+            out,
+            f"{name}-trained, {kelvin:g} K: failed",
+            f"Last frames of the run with seed {run.get('seed')}, which failed after "
+            f"{float(run.get('time_ps') or 0.0):.3g} ps: {run.get('failure') or 'no reason kept'}.",
+            frames[-END_FRAMES:],
+        )
+
+
+def _worst(material: Material, out: list[Structure]) -> None:
+    worst: dict[str, tuple[float, str, int, Frames, Array]] = {}
+    for row, seed, reference, _, forces in material.predictions():
+        assert reference.forces is not None
+        delta = forces - reference.forces
+        error = np.sqrt(np.square(delta).mean(axis=(1, 2)))
+        if not np.isfinite(error).any():
+            continue
+        k = int(np.nanargmax(error))
+        name = str(row.get("train"))
+        if name not in worst or error[k] > worst[name][0]:
+            worst[name] = float(error[k]), str(row.get("test")), seed, reference[[k]], delta[k]
+    for name, (error, test, seed, frame, delta) in worst.items():
+        _add(
+            out,
+            f"{name}-trained: worst frame",
+            f"Of all held-out frames this one, of {test}, is predicted worst (seed {seed}): force "
+            f"RMSE {error:.2f} eV/Å. Arrows are the force errors, the longest "
+            f"{np.linalg.norm(delta, axis=1).max():.2f} eV/Å.",
+            frame,
+            delta,
+        )
+
+
+def _highest(material: Material, out: list[Structure]) -> None:
+    for name, frames in material.arms.items():
+        if frames.energy is not None and material.zero_ev is not None:
+            k = int(frames.energy.argmax())
+            above = float(frames.energy[k]) - material.zero_ev
+            _add(
+                out,
+                f"{name}: highest frame",
+                f"The frame of highest energy that arm {name} sampled, {above:.2f} eV above the "
+                "lowest of all arms.",
+                frames[[k]],
+            )
+
+
+def _add(
+    out: list[Structure], title: str, caption: str, frames: Frames, error: Array | None = None
+) -> None:
+    if frames.n_atoms > MAX_ATOMS:
+        return
+    arrows: list[list[float]] = []
+    last = frames.positions[-1]
+    if error is not None:
+        longest = float(np.linalg.norm(error, axis=1).max()) or 1.0
+        tips = last + error * (_ARROW_ANG / longest)
+        arrows = np.round(np.hstack([last, tips]), 3).tolist()
+    key = f"still-{len(out)}"
+    picture = (
+        still(frames.symbols, last, key, title, np.array(arrows) if arrows else None)
+        if frames.n_atoms <= _PICTURE_ATOMS
+        else ""
+    )
+    out.append(Structure(title, caption, _xyz(frames), arrows, picture))
+
+
+def _xyz(frames: Frames) -> str:
+    text = []
+    for positions in frames.positions:
+        text.append(f"{frames.n_atoms}\n")
+        text += [
+            f"{s} {x:.3f} {y:.3f} {z:.3f}"
+            for s, (x, y, z) in zip(frames.symbols, positions, strict=True)
+        ]
+    return "\n".join(text) + "\n"
+
+
+def still(
+    symbols: tuple[str, ...], positions: Array, key: str, label: str, arrows: Array | None = None
+) -> str:
+    """A still picture as SVG: seen along the molecule's thinnest direction, near atoms in front.
+
+    Args:
+        symbols: [n_atoms].
+        positions: A, [n_atoms, 3].
+        key: prefix of the ids in the SVG.
+        label: what a screen reader says.
+        arrows: start and end of each arrow, A, [n_atoms, 6].
+    """
+    radii = np.array([covalent_radii[atomic_numbers[s]] for s in symbols])
+    colours = [jmol_colors[atomic_numbers[s]] for s in symbols]
+    centre = positions.mean(axis=0)
+    _, _, axes3 = np.linalg.svd(positions - centre) if len(symbols) > 2 else (0, 0, np.eye(3))
+    seen = (positions - centre) @ axes3.T
+    gap = np.linalg.norm(seen[:, None] - seen[None], axis=2)
+    bonded = gap < BOND_FACTOR * (radii[:, None] + radii[None])
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "metamd", "figure.dpi": 72}):
+        canvas = MplFigure(figsize=(2.2, 1.7))
+        axes = canvas.add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set_axis_off()
+        axes.set_aspect("equal")
+        for i, j in zip(*np.nonzero(np.triu(bonded, 1)), strict=True):
+            depth = float(min(seen[i, 2], seen[j, 2]))
+            line = seen[[i, j]]
+            axes.plot(line[:, 0], line[:, 1], color="#8a929b", linewidth=4, zorder=depth)
+        for k, (x, y, z) in enumerate(seen):
+            axes.add_patch(
+                Circle((x, y), 0.45 * radii[k], facecolor=colours[k], edgecolor=INK, zorder=z + 0.3)
+            )
+        if arrows is not None:
+            tips = (arrows[:, 3:] - centre) @ axes3.T
+            for tail, tip in zip(seen, tips, strict=True):
+                axes.annotate(
+                    "",
+                    xy=(tip[0], tip[1]),
+                    xytext=(tail[0], tail[1]),
+                    arrowprops={"arrowstyle": "->", "color": "#d1555b", "linewidth": 1.4},
+                    zorder=1e6,
+                )
+        margin = 0.9 if arrows is None else 1.8
+        axes.set_xlim(seen[:, 0].min() - margin, seen[:, 0].max() + margin)
+        axes.set_ylim(seen[:, 1].min() - margin, seen[:, 1].max() + margin)
+        return to_svg(canvas, key, label)

@@ -1,0 +1,144 @@
+"""Augmentation: labels against finite differences and a hand-made spring, and what is moved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from metamd.augment import Spring, Springs, augment
+from metamd.augment.perturb import counted_pairs, displaced, spring_changes, system_weights
+from metamd.config import Augment
+from metamd.errors import DataError
+from metamd.frames import Frames
+from metamd.units import KCAL_MOL_EV
+
+
+def table(**springs: list[tuple[float, float]]) -> Springs:
+    rows = [
+        Spring(pair.replace("_", "-"), mean, k, 1.0, 0.0, 0.0)
+        for pair, known in springs.items()
+        for mean, k in known
+    ]
+    return Springs(tuple(rows), 500.0, 0.99, "best", {}, "table", 100, 3, 3)
+
+
+WATER = table(H_O=[(0.97, 700.0), (2.0, 120.0)], H_H=[(1.5, 130.0)])
+
+
+def waters(n: int = 30, cell: float | None = None) -> Frames:
+    rng = np.random.default_rng(0)
+    base = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+    return Frames(
+        ("O", "H", "H"),
+        base + 0.05 * rng.normal(size=(n, 3, 3)),
+        cell=None if cell is None else np.tile(np.eye(3) * cell, (n, 1, 1)),
+        energy=rng.normal(size=n),
+        forces=rng.normal(size=(n, 3, 3)),
+        source="waters",
+    )
+
+
+def test_one_stretched_bond_by_hand() -> None:
+    """O-H from 1.00 to 1.03 A with mu = 0.97 A, k = 700 kcal/mol/A^2."""
+    k = 700 * KCAL_MOL_EV
+    positions = np.array([[[0.0, 0, 0], [1.0, 0, 0]]])
+    force = np.array([[[2.0, 0, 0], [-2.0, 0, 0]]])
+    frames = Frames(("O", "H"), positions, energy=np.array([5.0]), forces=force)
+    moved = positions.copy()
+    moved[0, 1, 0] = 1.03
+    expected = {
+        "paper": 0.5 * k * 0.03**2,
+        "signed": 0.5 * k * (0.06**2 - 0.03**2),
+        "taylor": 2.0 * 0.03 + 0.5 * k * 0.03**2,
+    }
+    for scheme, change in expected.items():
+        energy, forces = spring_changes(frames, moved, WATER, scheme, np.array([0]))  # type: ignore[arg-type]
+        assert energy[0] - 5.0 == pytest.approx(change)
+        np.testing.assert_allclose(forces[0, 1], [-2.0 - k * 0.03, 0, 0])
+        np.testing.assert_allclose(forces.sum(axis=1), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", [None, 2.2])
+def test_taylor_forces_are_the_gradient_of_its_energy(cell: float | None) -> None:
+    frames = waters(5, cell)
+    columns = np.arange(3)
+    moved = displaced(frames, 2, 0.1, np.random.default_rng(1))
+    _, forces = spring_changes(frames, moved, WATER, "taylor", columns)
+    numeric = np.empty_like(forces)
+    step = 1e-5
+    for atom, axis in np.ndindex(3, 3):
+        ends = []
+        for sign in (1, -1):
+            at = moved.copy()
+            at[:, atom, axis] += sign * step
+            ends.append(spring_changes(frames, at, WATER, "taylor", columns)[0])
+        numeric[:, atom, axis] = -(ends[0] - ends[1]) / (2 * step)
+    assert np.abs(numeric).max() > 0.1
+    np.testing.assert_allclose(forces, numeric, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("scheme", ["paper", "signed", "taylor"])
+def test_labels_turn_with_the_molecule(scheme: str) -> None:
+    frames = waters()
+    assert frames.forces is not None
+    turn = Rotation.random(random_state=0).as_matrix()
+    moved = displaced(frames, 3, 0.1, np.random.default_rng(1))
+    energy, forces = spring_changes(frames, moved, WATER, scheme, np.arange(3))  # type: ignore[arg-type]
+    turned = replace(frames, positions=frames.positions @ turn, forces=frames.forces @ turn)
+    energy2, forces2 = spring_changes(turned, moved @ turn, WATER, scheme, np.arange(3))  # type: ignore[arg-type]
+    np.testing.assert_allclose(energy2, energy)
+    np.testing.assert_allclose(forces2, forces @ turn, atol=1e-10)
+
+
+def test_displacements_are_isotropic_and_within_bounds() -> None:
+    frames = waters(4000)
+    step = displaced(frames, 2, 0.05, np.random.default_rng(2)) - frames.positions
+    length = np.linalg.norm(step, axis=2)
+    assert ((length > 1e-12).sum(axis=1) == 2).all()
+    inside = length[length > 1e-12]
+    assert inside.max() <= 0.05 + 1e-12
+    assert inside.mean() == pytest.approx(0.025, rel=0.05)
+    assert np.abs(step.reshape(-1, 3).mean(axis=0)).max() < 0.001
+    with pytest.raises(DataError, match="waters: 4 atoms cannot be moved"):
+        displaced(frames, 4, 0.05, np.random.default_rng(0))
+
+
+def test_pairs_that_count() -> None:
+    frames = waters()
+    assert list(counted_pairs(frames, "bonds")) == [0, 1]
+    assert list(counted_pairs(frames, "bonds+angles")) == [0, 1, 2]
+    assert list(counted_pairs(frames, "all")) == [0, 1, 2]
+    far = replace(frames, positions=frames.positions * 5)
+    with pytest.raises(DataError, match="waters: frame 0 has no bonds"):
+        counted_pairs(far, "bonds")
+
+
+def test_augmented_frames_say_where_they_come_from() -> None:
+    frames = waters().with_info(arm=np.array(["md"] * 30))
+    config = Augment(frames=12, atoms=2, max_displacement_ang=0.05)
+    new = augment(frames, WATER, config)
+    assert len(new) == 12
+    assert new.labelled
+    assert new.virial is None
+    assert set(new.info["method"]) == {"augment-taylor"}
+    assert set(new.info["arm"]) == {"md"}
+    assert frames.energy is not None
+    assert new.energy is not None
+    np.testing.assert_allclose(
+        new.energy - frames.energy[new.info["origin"]], new.info["spring_ev"]
+    )
+    off = np.linalg.norm(new.positions - frames.positions[new.info["origin"]], axis=2)
+    assert off.max() <= 0.05 + 1e-12
+    again = augment(frames, WATER, config)
+    np.testing.assert_array_equal(again.positions, new.positions)
+    with pytest.raises(DataError, match="31 frames were asked for, there are 30"):
+        augment(frames, WATER, config.model_copy(update={"frames": 31}))
+    with pytest.raises(DataError, match="waters: frame 0 has no energy"):
+        augment(frames.without_labels(), WATER, config)
+
+
+def test_weight_is_deepmds_auto_prob() -> None:
+    assert system_weights(2, 0.25) == "prob_sys_size; 0:2:0.75; 2:3:0.25"
