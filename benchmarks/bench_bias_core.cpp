@@ -97,7 +97,7 @@ void cutoff(std::size_t hills, int per_side, const std::string& what) {
   BiasOptions options;
   options.matrix.metric.cutoff_ang = 5.0;
   options.matrix.metric.r_on_ang = 4.0;
-  options.sigma = Sigma(0.03 * std::sqrt(double(atoms))); // the exponent grows with the atoms
+  options.sigma = Sigma(0.1 * std::sqrt(double(atoms))); // the exponent grows with the atoms
   MatrixBias bias(Selection::all(std::vector<std::string>(atoms, "X")), options);
   for (std::size_t k = 0; k < hills; ++k) {
     auto y = start;

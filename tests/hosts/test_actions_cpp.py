@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 
-from plumed_host import build
+from plumed_host import core_tests
 
 
 def test_ctest() -> None:
     done = subprocess.run(
-        ["ctest", "--test-dir", build(), "--output-on-failure"], capture_output=True, text=True
+        ["ctest", "--test-dir", core_tests(), "--output-on-failure"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
     for name in ("test_cases", "test_core", "fuzz_hills"):
