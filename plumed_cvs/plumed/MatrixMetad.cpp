@@ -156,6 +156,9 @@ MatrixMetad::MatrixMetad(const PLMD::ActionOptions& options)
   parse_walkers();
   const BiasOptions bias = parse_bias();
   checkRead();
+  // From 2.10 on PLUMED returns forces to the host only for actions that say they have
+  // derivatives, wherever the host does not pass all atoms in order.
+  turnOnDerivatives();
   guarded([&] { bias_ = std::make_unique<MatrixBias>(input_.selection, bias); });
   for (const char* name : {"bias", "nhills", "active", "height", "work"}) {
     if (std::string(name) == "bias") {
