@@ -303,8 +303,9 @@ void MatrixMetad::open_files() {
       }
     }
     check_newer_ = reader.hills() > 0 && pace_ > 0;
-  } else if (comm.Get_rank() == 0) {
-    // PLUMED's own file class moves an older file out of the way, as for METAD.
+  } else {
+    // PLUMED's own file class moves an older file out of the way, as for METAD.  All ranks
+    // call it: it has a barrier inside and touches the file on rank 0 only.
     PLMD::OFile backup;
     backup.link(*this);
     backup.open(many ? walker_path(walkers_.id) : file_);
