@@ -158,6 +158,9 @@ MatrixMetad::MatrixMetad(const PLMD::ActionOptions& options)
   parse_walkers();
   const BiasOptions bias = parse_bias();
   checkRead();
+  // From 2.10 on PLUMED returns forces to the host only for actions that say they have
+  // derivatives, wherever the host does not pass all atoms in order.
+  turnOnDerivatives();
   guarded([&] { bias_ = std::make_unique<MatrixBias>(input_.selection, bias); });
   for (const char* name : {"bias", "nhills", "active", "height", "work"}) {
     if (std::string(name) == "bias") {
@@ -305,8 +308,9 @@ void MatrixMetad::open_files() {
       }
     }
     check_newer_ = reader.hills() > 0 && pace_ > 0;
-  } else if (comm.Get_rank() == 0) {
-    // PLUMED's own file class moves an older file out of the way, as for METAD.
+  } else {
+    // PLUMED's own file class moves an older file out of the way, as for METAD.  All ranks
+    // call it: it has a barrier inside and touches the file on rank 0 only.
     PLMD::OFile backup;
     backup.link(*this);
     backup.open(many ? walker_path(walkers_.id) : file_);

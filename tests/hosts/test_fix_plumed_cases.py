@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from lmp_host import run_lmp
 from plumed_cases import Case, cell_of, load, matrix_keywords, positions, write_hills
-
-from metamd import plugins
+from plumed_host import actions_library
 
 CASES = load("bias.json")
 NKTV2P_METAL = 1.6021765e6
@@ -54,7 +53,7 @@ write_dump all custom f.dump id fx fy fz modify format float %.17g
 
 
 def plumed_input(case: Case) -> str:
-    return f"""LOAD FILE={plugins.plumed_actions_library()}
+    return f"""LOAD FILE={actions_library()}
 UNITS LENGTH=A ENERGY=eV
 RESTART
 m: MATRIX_METAD {matrix_keywords(case)} SIGMA={case["sigma"]} HEIGHT=0.1 PACE=1000000 FILE=HILLS
