@@ -2,9 +2,9 @@
 
     python benchmarks/bench_fix_plumed.py [--rounds 15] [--steps 20] [--cells 29]
 
-One ``lmp`` process runs, turn by turn, short blocks without the fix, with an empty PLUMED file, with
-DISTANCE+PRINT and with a 26-atom MATRIX_METAD.  Every block is compared with the plain blocks just
-before and after it, by LAMMPS's own loop time; the table has the medians.  "in the fix" is the
+One ``lmp`` process runs, turn by turn, short blocks without the fix, with an empty PLUMED file,
+with DISTANCE+PRINT and with a 26-atom MATRIX_METAD.  Every block is compared with the plain
+blocks just before and after it, by LAMMPS's own loop time; the table has the medians.  "in the fix" is the
 growth of LAMMPS's Modify section, which a busy machine disturbs less.  Never a test.
 """
 
@@ -79,7 +79,8 @@ def blocks(output: str, steps: int) -> list[tuple[str, float, float]]:
     for part in output.split("block: ")[1:]:
         loop = re.search(rf"Loop time of (\S+) on \d+ procs for {steps} steps", part)
         modify = re.search(r"^Modify\s*\|\s*(\S+)", part, re.MULTILINE)
-        assert loop and modify
+        assert loop
+        assert modify
         found.append((part.split("\n")[0], float(loop[1]) / steps, float(modify[1]) / steps))
     return found
 

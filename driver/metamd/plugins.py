@@ -97,7 +97,7 @@ def plumed_program(kernel: Path) -> Path | None:
 
 
 def plumed_environment(kernel: Path) -> dict[str, str]:
-    """Variables a child process needs to use this kernel: the wheel was built for another folder."""
+    """Variables a child process needs for this kernel: the wheel was built for another folder."""
     variables = {"PLUMED_KERNEL": str(kernel)}
     folder = kernel.resolve().parent
     if (folder / "plumed").is_dir():

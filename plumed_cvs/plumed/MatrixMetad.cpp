@@ -175,9 +175,6 @@ MatrixMetad::MatrixMetad(const PLMD::ActionOptions& options)
              metric_name(input_.metric.kind), sigma_.text().c_str());
   guarded([this] { open_files(); });
   requestAtoms(input_.atoms);
-  // PLUMED passes on the forces of atoms only where an action computes derivatives, which is
-  // switched on by what depends on it: nothing does on a bias.
-  turnOnDerivatives();
 }
 
 void MatrixMetad::parse_heights() {

@@ -64,7 +64,13 @@ def cross_heatmap(material: Material) -> Figure | None:
             shade = np.log2(values / middle)
         colours = mpl.colormaps["RdYlBu_r"]
         norm = Normalize(-span, span)
-        axes.imshow(np.ma.masked_invalid(shade), cmap=colours, norm=norm, aspect="auto", alpha=0.95)
+        axes.imshow(
+            np.where(np.isfinite(shade), shade, 0.0),
+            cmap=colours,
+            norm=norm,
+            aspect="auto",
+            alpha=0.95,
+        )
         for i, a in enumerate(names):
             for j, b in enumerate(tests):
                 if (a, b) not in cell:

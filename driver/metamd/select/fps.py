@@ -35,7 +35,7 @@ def farthest_points(
     taken: list[int] = [] if skip_start else [int(k) for k in start[:count]]
     gaps: list[float] = [np.inf] * len(taken)
     # What rounding leaves of the squared distance of two equal points.
-    zero = 1e-13 * max(float(norm.max()), np.finfo(float).tiny)
+    zero = 1e-13 * max(float(norm.max()), float(np.finfo(np.float64).tiny))
 
     def add(k: int) -> None:
         np.minimum(nearest, norm - 2.0 * (x @ x[k]) + norm[k], out=nearest)
