@@ -4,8 +4,8 @@
 
 One ``lmp`` process runs, turn by turn, short blocks without the fix, with an empty PLUMED file,
 with DISTANCE+PRINT and with a 26-atom MATRIX_METAD.  Every block is compared with the plain
-blocks just before and after it, by LAMMPS's own loop time; the table has the medians.  "in the fix" is the
-growth of LAMMPS's Modify section, which a busy machine disturbs less.  Never a test.
+blocks just before and after it, by LAMMPS's own loop time; the table has the medians.  "in the
+fix" is the growth of LAMMPS's Modify section, which a busy machine disturbs less.  Never a test.
 """
 
 from __future__ import annotations

@@ -19,12 +19,12 @@ from metamd import __version__
 from metamd.bonds import BondGraph
 from metamd.config import RunConfig
 from metamd.dataset import DatasetResult, make_dataset
-from metamd.errors import InputError, MetamdError
+from metamd.errors import InputError, MetamdError, ReferenceFailed
 from metamd.execution import Executor
 from metamd.frames import Frames, check_distances, save_npz
 from metamd.label import LabelResult, label_frames
 from metamd.plugins import plumed_kernel
-from metamd.reference import make_calculator
+from metamd.reference import make_calculator, single_point
 from metamd.sample import SampleResult, sample_arms
 from metamd.select import select
 from metamd.train import Model, train_all, train_ensemble
@@ -32,7 +32,7 @@ from metamd.validate.citations import run_citations
 from metamd.validate.models import ModelFile, Validation, validate_models
 from metamd.validate.sampling import arm_numbers, energy_zero
 from metamd.validate.verdict import verdict
-from metamd.workspace import StageClock, Workspace, write_json
+from metamd.workspace import RUN_FILE, StageClock, Workspace, write_json
 
 STAGES = ("sample", "select", "label", "dataset", "train", "validate", "report")
 POOLED = "all"
@@ -114,6 +114,32 @@ def check_run(config: RunConfig) -> Atoms:
     return atoms
 
 
+def check_reference(config: RunConfig, atoms: Atoms) -> None:
+    """One single point of the starting structure, before a new run makes anything.
+
+    Many calculators look at their arguments only when they compute.
+
+    Raises:
+        InputError: the reference cannot compute the structure.
+    """
+    reference = config.reference
+    if reference.kind != "ase" or reference.calculator is None:
+        return
+    calculator = make_calculator(
+        reference.calculator,
+        reference.arguments,
+        config.system.charge,
+        config.system.multiplicity,
+    )
+    try:
+        single_point(calculator, atoms)
+    except ReferenceFailed as error:
+        raise InputError(
+            f"reference.arguments: {reference.calculator} cannot compute "
+            f"{config.system.structure} ({error})."
+        ) from error
+
+
 def run(
     config: RunConfig,
     workdir: str | Path,
@@ -141,6 +167,8 @@ def run(
         raise InputError(f"until: {until!r} is none of {', '.join(STAGES)}.")
     console = console or Console(stderr=True)
     atoms = check_run(config)
+    if not (Path(workdir) / RUN_FILE).exists():
+        check_reference(config, atoms)
     with (
         Workspace(Path(workdir), config, run_file_text) as workspace,
         Executor(config.execution, workspace.path / "logs", console) as executor,
@@ -357,7 +385,21 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
             for m in state.models
         ]
     if state.validation is not None:
-        summary["cross_errors"] = state.validation.cross_errors
+        summary["cross_errors"] = [
+            {
+                **entry,
+                "frames": relative(state.datasets[entry["test"]].heldout_frames),
+                "predictions": [
+                    {
+                        "seed": seed,
+                        "path": f"iteration-0/validate/errors/{entry['train']}-seed-{seed}/"
+                        f"{entry['test']}.npz",
+                    }
+                    for seed in entry["seeds"]
+                ],
+            }
+            for entry in state.validation.cross_errors
+        ]
         summary["stability"] = [
             {
                 **{k: v for k, v in s.items() if k not in ("folder", "trajectory")},
@@ -366,17 +408,6 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
             for s in state.validation.stability
         ]
         summary["failed_checks"] = state.validation.failures
-        summary["predictions"] = [
-            {
-                "train": m.train,
-                "seed": m.seed,
-                "test": name,
-                "path": f"iteration-0/validate/errors/{m.train}-seed-{m.seed}/{name}.npz",
-                "frames": relative(d.heldout_frames),
-            }
-            for m in state.models
-            for name, d in state.datasets.items()
-        ]
     return summary
 
 
