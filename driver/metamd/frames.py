@@ -420,7 +420,8 @@ def save_deepmd(frames: Frames, folder: str | Path) -> Path:
         if value is not None:
             np.save(folder / "set.000" / f"{name}.npy", value)
     if frames.info:
-        np.savez(folder / "provenance.npz", **frames.info)
+        columns_of_info: dict[str, Any] = dict(frames.info)
+        np.savez(folder / "provenance.npz", **columns_of_info)
     return folder
 
 
