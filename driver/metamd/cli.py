@@ -272,6 +272,20 @@ def init(
     out.print(f"{output}: written; start with  metamd run {output} --workdir runs/first")
 
 
+@app.command()
+def hills(
+    file: Annotated[Path, typer.Argument(help="Hills file of MATRIX_METAD.")],
+    figure: Annotated[Path | None, typer.Option(help="Figure to write (.png, .svg, .pdf).")] = None,
+) -> None:
+    """Summarise a hills file; with --figure plot heights, bias, number and PCA of the bumps."""
+    from metamd.hills import load_hills, plot_hills
+
+    found = load_hills(file)
+    out.print(found.describe(), highlight=False, soft_wrap=True)
+    if figure is not None:
+        out.print(f"figure: {plot_hills(found, figure)}", soft_wrap=True)
+
+
 commands_data.register(app)
 
 

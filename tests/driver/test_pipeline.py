@@ -57,14 +57,34 @@ gap = 1
 [train]
 models = 2
 steps = 300
+deepmd = "own.json"
 [validate]
 steps = 400
 temperatures_k = [300]
 """
 
 
+#: A person's own network, in doubles: LAMMPS and Python then agree beyond 1e-6.
+OWN_DEEPMD = {
+    "model": {
+        "descriptor": {
+            "type": "se_e2_a",
+            "rcut": 6.0,
+            "rcut_smth": 0.5,
+            "sel": [2, 6, 1],
+            "neuron": [8, 16, 32],
+            "axis_neuron": 4,
+            "precision": "float64",
+            "seed": 1,
+        },
+        "fitting_net": {"neuron": [32, 32], "precision": "float64"},
+    }
+}
+
+
 def start(folder: Path, workdir: Path) -> subprocess.Popen[bytes]:
     (folder / "run.toml").write_text(RUN)
+    (folder / "own.json").write_text(json.dumps(OWN_DEEPMD))
     with (folder / "screen.log").open("ab") as log:
         return subprocess.Popen(
             [*METAMD, "run", str(folder / "run.toml"), "--workdir", str(workdir)],
@@ -122,6 +142,14 @@ def test_errors_in_the_summary_are_those_of_the_models(finished: Path) -> None:
     rmse = np.sqrt(np.mean((forces - frames.forces) ** 2))
     entry = next(e for e in summary["cross_errors"] if (e["train"], e["test"]) == ("md", "metamd"))
     assert entry["force_rmse_ev_per_ang"]["values"][0] == pytest.approx(rmse, rel=1e-6)
+
+
+def test_a_persons_own_deepmd_input_goes_through(finished: Path) -> None:
+    used = json.loads(next(finished.rglob("md/seed-2/input.json")).read_text())
+    assert used["model"]["descriptor"] == OWN_DEEPMD["model"]["descriptor"]
+    assert used["model"]["fitting_net"] == {"neuron": [32, 32], "precision": "float64", "seed": 2}
+    assert used["model"]["type_map"] == ["C", "H", "O"]
+    assert used["training"]["numb_steps"] == 300
 
 
 def test_held_out_frames_are_in_no_training_set(finished: Path) -> None:
