@@ -91,6 +91,8 @@ def start(folder: Path, workdir: Path) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             env=os.environ | {"CI": "true"},
+            # A shell that starts the tests in the background has SIGINT ignored, and we inherit it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 
