@@ -301,7 +301,12 @@ def _new_folder(path: Path) -> None:
 def main() -> None:
     """Run the command; exit 2 for bad input, 1 for a failure, 130 for Ctrl-C."""
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
+        if status == 130:
+            # Typer turns Ctrl-C into this status instead of raising.
+            raise KeyboardInterrupt
+        if isinstance(status, int) and status:
+            sys.exit(status)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except MetamdError as error:
