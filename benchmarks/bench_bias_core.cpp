@@ -127,7 +127,7 @@ void cutoff(std::size_t hills, int per_side, const std::string& what) {
   });
   const double v0 = sink / (0.01 * double(hills));
   std::printf("cutoff %d %.6f %zu %.3f %d %s\n", atoms, 1e3 * ms / steps / atoms,
-              bias.store().active(), v0, lists, what.c_str());
+              bias.active(), v0, lists, what.c_str());
 }
 
 struct Run {
@@ -146,7 +146,7 @@ Run replay(const std::vector<std::vector<Vec3>>& frames, std::size_t hills, doub
   for (std::size_t k = 0; k < hills; ++k) {
     bias.add(frames[k], {}, 0.01, 0);
   }
-  Run out{0.0, bias.store().size(), {}};
+  Run out{0.0, bias.stored(), {}};
   // Where the run has been, and a little beside it.
   std::vector<std::vector<Vec3>> probes;
   for (std::size_t k = 0; k < 200; ++k) {

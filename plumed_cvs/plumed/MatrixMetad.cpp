@@ -395,7 +395,7 @@ void MatrixMetad::set_outputs() {
   const double ev = units_.electronvolt();
   getPntrToComponent("bias")->set(bias_->energy() / ev);
   getPntrToComponent("nhills")->set(double(bias_->hills()));
-  getPntrToComponent("active")->set(double(bias_->store().active()));
+  getPntrToComponent("active")->set(double(bias_->active()));
   getPntrToComponent("height")->set(last_height_ev_ / ev);
   getPntrToComponent("work")->set(bias_->work() / ev);
 }

@@ -149,10 +149,10 @@ void matrix_space_list() {
       a.add_here(x, {}, 0.1, step);
       b.add_here(x, {}, 0.1, step);
     }
-    fewest = step > 300 ? std::min(fewest, a.store().active()) : fewest;
+    fewest = step > 300 ? std::min(fewest, a.active()) : fewest;
   }
   check(fewest < 100, "far hills stay out of the list");
-  check(b.store().active() == b.hills(), "no list: every hill is looked at");
+  check(b.active() == b.hills(), "no list: every hill is looked at");
 }
 
 void merging() {
@@ -182,7 +182,7 @@ void merging() {
     a.add_here(x, {}, 0.01, step);
     b.add_here(x, {}, 0.01, step);
   }
-  check(a.hills() == b.hills() && a.store().size() < b.store().size() / 3, "hills were merged");
+  check(a.hills() == b.hills() && a.stored() < b.stored() / 3, "hills were merged");
   check(square > 1e-3, "the bias acts");
   check(std::sqrt(error / square) < 0.03,
         "merging keeps the force: " + std::to_string(std::sqrt(error / square)));
