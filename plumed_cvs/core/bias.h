@@ -46,6 +46,8 @@ public:
   std::size_t stored() const { return merged_ ? merged_->size() : store_.size(); }
   /// Hills added, whether merged or not.
   std::size_t hills() const { return added_; }
+  /// Principal components that MERGE keeps them in; 0: all pairs.
+  std::size_t components() const { return merged_ ? merged_->components() : 0; }
   double energy() const { return energy_; }
   /// dV/dx of the last evaluation.
   const std::vector<Vec3>& gradient() const { return gradient_; }

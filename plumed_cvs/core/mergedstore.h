@@ -4,8 +4,8 @@
 //   2  Bumps are kept in the principal components z = B (y - c) of all so far.  The distance to
 //      bump a is then (z - z_a)^2 + q^2 + r_a^2, with q and r_a the lengths of what B leaves out of
 //      y and of y_a: all of the true one but the product of the two small parts.  B has as
-//      many rows as it takes to bring the mean r_a^2 below (radius/4)^2.
-//   3  A bump with r_a beyond radius/2, and every new one until enough have come, is kept in full.
+//      many rows as it takes to bring the mean r_a^2 below (radius/8)^2.
+//   3  A bump with r_a beyond radius/4, and every new one until enough have come, is kept in full.
 //
 // What is computed is the exact gradient of a slightly different, smooth bias, so that dynamics
 // conserves energy.  It depends on the bumps and their order alone: a restart gives it again.
@@ -228,7 +228,7 @@ private:
       for (std::size_t k = 0; k < bumps_.size(); k += step) {
         rows.push_back(archive_.data() + k * pairs_);
       }
-      space_ = principal_subspace(rows, pairs_, radius_ * radius_ / 16.0);
+      space_ = principal_subspace(rows, pairs_, radius_ * radius_ / 64.0);
       reduced_.reset(space_.dims);
       reduced_bumps_.clear();
       full_bumps_.resize(bumps_.size());
@@ -239,7 +239,7 @@ private:
     full_.reset(pairs_);
     for (const std::size_t k : waiting) {
       Bump& bump = bumps_[k];
-      bump.reduced = project(archive_.data() + k * pairs_) <= 0.25 * radius_ * radius_;
+      bump.reduced = project(archive_.data() + k * pairs_) <= radius_ * radius_ / 16.0;
       bump.place = bump.reduced ? reduced_.append() : full_.append();
       (bump.reduced ? reduced_bumps_ : full_bumps_).push_back(k);
       place(k);
