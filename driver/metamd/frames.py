@@ -290,7 +290,7 @@ def load_frames(path: str | Path, type_map: Sequence[str] | None = None) -> Fram
     if path.suffix == ".npz":
         return _load_npz(path)
     if _is_dump(path):
-        from metamd.deck import read_dump
+        from metamd.dump import read_dump
 
         return read_dump(path, type_map, total_forces=True)
     from ase.io import iread

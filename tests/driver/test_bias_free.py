@@ -15,7 +15,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from metamd import deck
+from metamd import deck, dump
 from metamd.config import Bias, Reference, Sample
 from metamd.execution import run_lmp, run_program
 from metamd.frames import Frames, load_frames, load_npz, save_npz
@@ -80,8 +80,8 @@ def total_forces(folder: Path, steps: np.ndarray, n_atoms: int, units: str = "me
 
 def run_lmp_walker(folder: Path, units: str) -> Frames:
     run_lmp(folder, deck.DECK, "screen.log")
-    return deck.add_thermo(
-        deck.read_dump(folder / deck.DUMP), deck.read_thermo(folder / deck.THERMO), units
+    return dump.add_thermo(
+        dump.read_dump(folder / deck.DUMP), dump.read_thermo(folder / deck.THERMO), units
     )
 
 

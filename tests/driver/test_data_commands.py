@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from metamd.checks import align_zeros, check_energies, energy_offset
-from metamd.commands_data import register
+from metamd.commands.data import register
 from metamd.descriptor import features, fit_pca
 from metamd.errors import DataError, InputError
 from metamd.frames import Frames, load_frames, save_deepmd, save_extxyz, save_npz

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metamd import deck
+from metamd import deck, dump
 from metamd.config import Reference
 from metamd.deck import Forces
 from metamd.execution import run_lmp
@@ -35,15 +35,15 @@ def label_batch(
         shutil.copy2(path, folder / path.name)
     species = frames.species
     deck.write_data(frames.to_atoms(0), species, folder / deck.DATA, method.atom_style)
-    deck.write_dump(frames, folder / "frames-in.dump")
+    dump.write_dump(frames, folder / "frames-in.dump")
     forces = Forces(method.commands, method.atom_style, method.units)
     (folder / deck.DECK).write_text(deck.rerun_deck(frames.to_atoms(0), forces, "frames-in.dump"))
     for leftover in (deck.DUMP, deck.THERMO):
         (folder / leftover).unlink(missing_ok=True)
     run_lmp(folder, deck.DECK, "screen.log")
-    labelled = deck.add_thermo(
-        deck.read_dump(folder / deck.DUMP),
-        deck.read_log_thermo(folder / "log.lammps"),
+    labelled = dump.add_thermo(
+        dump.read_dump(folder / deck.DUMP),
+        dump.read_log_thermo(folder / "log.lammps"),
         method.units,
     )
     row = labelled.info["step"]

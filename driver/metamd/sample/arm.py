@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
-from metamd import deck
+from metamd import deck, dump
 from metamd.bonds import BondGraph
 from metamd.config import Reference, Sample, System
 from metamd.deck import Forces, model_commands
@@ -189,9 +189,9 @@ def _run_lmp(folder: Path, arm: Sample, atoms: Atoms, units: str) -> dict[str, A
     stopped = None if status == 0 else f"LAMMPS: {last_useful_line(folder / 'screen.log')}"
     if not (folder / deck.DUMP).exists():
         return {"stopped": stopped or f"the deck wrote no {deck.DUMP}", "frames": 0}
-    frames = deck.read_dump(folder / deck.DUMP)
+    frames = dump.read_dump(folder / deck.DUMP)
     if (folder / deck.THERMO).exists():
-        frames = deck.add_thermo(frames, deck.read_thermo(folder / deck.THERMO), units)
+        frames = dump.add_thermo(frames, dump.read_thermo(folder / deck.THERMO), units)
     frames, reason = _good_part(frames, arm, atoms)
     if len(frames):
         save_npz(frames, folder / "frames.npz")

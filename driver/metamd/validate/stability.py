@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from metamd import deck
+from metamd import deck, dump
 from metamd.bonds import BondGraph
 from metamd.config import Sample
 from metamd.deck import Forces, model_commands
@@ -72,8 +72,8 @@ def run_stability(
     if not (folder / deck.DUMP).exists():
         line = last_useful_line(folder / "screen.log")
         return result | {"intact": False, "failure": f"did not start: {line}", "time_ps": 0.0}
-    frames = deck.add_thermo(
-        deck.read_dump(folder / deck.DUMP), deck.read_thermo(folder / deck.THERMO)
+    frames = dump.add_thermo(
+        dump.read_dump(folder / deck.DUMP), dump.read_thermo(folder / deck.THERMO)
     )
     save_npz(frames, folder / "frames.npz")
     (folder / deck.DUMP).unlink()

@@ -1,0 +1,32 @@
+"""The run file: every key with its type, default, unit and meaning in one place.
+
+``metamd schema`` prints the JSON schema of this package and the reference page is made from it.
+Unknown keys are errors; units are in the names.
+"""
+
+from metamd.config.execution import Execution
+from metamd.config.runfile import RunConfig, load_config, parse_config, schema_json
+from metamd.config.sample import Bias, Sample
+from metamd.config.select import Augment, Flatten, Select
+from metamd.config.system import Reference, System
+from metamd.config.train import Dataset, Label, Train
+from metamd.config.validate import Validate
+
+__all__ = [
+    "Augment",
+    "Bias",
+    "Dataset",
+    "Execution",
+    "Flatten",
+    "Label",
+    "Reference",
+    "RunConfig",
+    "Sample",
+    "Select",
+    "System",
+    "Train",
+    "Validate",
+    "load_config",
+    "parse_config",
+    "schema_json",
+]
