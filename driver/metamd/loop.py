@@ -230,7 +230,13 @@ class _Run:
         c = self.config
         for name, frames in self.state.selected.items():
             result = label_frames(
-                frames, c.label, c.reference, c.system, self.folder / "label" / name, self.executor
+                frames,
+                c.label,
+                c.reference,
+                c.system,
+                self.folder / "label" / name,
+                self.executor,
+                self.state.atoms,
             )
             save_npz(result.frames, self.folder / "label" / name / "labelled.npz")
             self.state.labels[name] = result
