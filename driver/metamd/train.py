@@ -35,6 +35,22 @@ class Model:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Augmented:
+    """Augmented systems, and the share of training batches that is drawn from them."""
+
+    systems: tuple[Path, ...]
+    weight: float
+
+    def auto_prob(self, n_real: int) -> str:
+        """DeePMD's ``auto_prob`` for ``n_real`` real systems followed by the augmented ones.
+
+        DeePMD knows no weight per frame: inside both groups systems count by their size.
+        """
+        last = n_real + len(self.systems)
+        return f"prob_sys_size; 0:{n_real}:{1 - self.weight:g}; {n_real}:{last}:{self.weight:g}"
+
+
 def neighbour_selection(frames: Frames, cutoff_ang: float) -> dict[str, int]:
     """DeePMD's ``sel``: most neighbours of each element within the cutoff.
 
@@ -62,8 +78,13 @@ def deepmd_input(
     species: list[str],
     sel: dict[str, int],
     seed: int,
+    augmented: Augmented | None = None,
 ) -> dict[str, Any]:
-    """DeePMD's input; a person's own file goes through and only its gaps are filled."""
+    """DeePMD's input; a person's own file goes through and only its gaps are filled.
+
+    Raises:
+        InputError: that file is no JSON, or names its own systems although frames are augmented.
+    """
     steps = config.steps
     ours: dict[str, Any] = {
         "model": {
@@ -113,13 +134,26 @@ def deepmd_input(
             "disp_file": "lcurve.out",
         },
     }
+    if augmented is not None:
+        data = ours["training"]["training_data"]
+        data["auto_prob"] = augmented.auto_prob(len(systems))
+        data["systems"] += [str(path) for path in augmented.systems]
     if config.deepmd is None:
         return ours
     try:
         own = json.loads(config.deepmd.read_text())
     except ValueError as error:
         raise InputError(f"{config.deepmd}: is not valid JSON ({error}).") from error
-    return _filled(own, ours)
+    if augmented is not None and own.get("training", {}).get("training_data", {}).get("systems"):
+        raise InputError(
+            f"{config.deepmd}: training.training_data.systems are given there; augmented frames "
+            "can only join the systems that the run file makes."
+        )
+    filled = _filled(own, ours)
+    for part in ("descriptor", "fitting_net"):
+        # Taken whole, but members of an ensemble must differ.
+        filled["model"][part].setdefault("seed", seed)
+    return filled
 
 
 def _filled(own: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
@@ -141,9 +175,29 @@ def train_ensemble(
     heldout: Sequence[Path],
     config: Train,
     folder: Path,
+    *,
+    augmented: Augmented | None = None,
+    warm: Sequence[Path] = (),
 ) -> list[Task]:
-    """The training tasks of one ensemble; members are independent of each other."""
-    frames = [load_frames(path) for path in systems]
+    """The training tasks of one ensemble; members are independent of each other.
+
+    Args:
+        name: of the ensemble, and of its folder.
+        systems: DeePMD systems to train on.
+        heldout: DeePMD systems for the learning curve.
+        config: ``[train]``.
+        folder: member k works in ``folder/name/seed-k``.
+        augmented: augmented systems to train on as well, with their weight.
+        warm: folder of a finished training for each member, to start from its weights
+            (``dp train --init-model``); the learning rate begins anew.
+
+    Raises:
+        InputError: a warm start with another back-end than TensorFlow.
+    """
+    if warm and config.backend != "tensorflow":
+        raise InputError('A warm start needs train.backend = "tensorflow".')
+    extra = augmented.systems if augmented is not None else ()
+    frames = [load_frames(path) for path in (*systems, *extra)]
     species = sorted({s for part in frames for s in part.species})
     sel: dict[str, int] = {}
     for part in frames:
@@ -152,15 +206,18 @@ def train_ensemble(
     tasks = []
     for member in range(config.models):
         seed = config.seed + member
+        arguments: dict[str, Any] = {
+            "deepmd": deepmd_input(config, systems, heldout, species, sel, seed, augmented),
+            "backend": config.backend,
+            "compress": config.compress,
+        }
+        if warm:
+            arguments["init_from"] = str(warm[member])
         tasks.append(
             Task(
                 TRAIN_TASK,
                 folder / name / f"seed-{seed}",
-                {
-                    "deepmd": deepmd_input(config, systems, heldout, species, sel, seed),
-                    "backend": config.backend,
-                    "compress": config.compress,
-                },
+                arguments,
                 f"training {name}, seed {seed}",
             )
         )
@@ -189,9 +246,12 @@ def train_all(tasks_by_name: dict[str, list[Task]], executor: Executor) -> list[
 
 
 def train_member(
-    folder: Path, deepmd: dict[str, Any], backend: str, compress: bool
+    folder: Path, deepmd: dict[str, Any], backend: str, compress: bool, init_from: str = ""
 ) -> dict[str, Any]:
-    """Task: ``dp train`` (from its last checkpoint, if there is one), freeze, compress."""
+    """Task: ``dp train`` (from its last checkpoint, if there is one), freeze, compress.
+
+    Without a checkpoint of its own it starts from the weights of the training in ``init_from``.
+    """
     import time
 
     start = time.perf_counter()
@@ -203,6 +263,11 @@ def train_member(
     checkpoint = _last_checkpoint(folder, deepmd["training"].get("save_ckpt", "model.ckpt"))
     if checkpoint is not None:
         command += ["--restart", checkpoint]
+    elif init_from:
+        name = deepmd["training"].get("save_ckpt", "model.ckpt")
+        if (earlier := _last_checkpoint(Path(init_from), name)) is None:
+            raise TaskError(f"{init_from}: has no checkpoint to start from.")
+        command += ["--init-model", str(Path(init_from) / earlier)]
     with _LearningCurve(folder, steps):
         run_program(command, folder, "train.log")
     return _freeze(folder, flag, compress) | {"seconds": round(time.perf_counter() - start, 2)}

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from metamd.config.base import Table
 from metamd.config.execution import Execution
 from metamd.config.sample import Sample
-from metamd.config.select import Select
+from metamd.config.select import Augment, Select
 from metamd.config.system import Reference, System
 from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
@@ -28,6 +28,8 @@ class RunConfig(Table):
     select: Select = Select()
     label: Label = Label()
     dataset: Dataset = Dataset()
+    augment: Augment | None = None
+    """Augmented frames that training takes as well; by default none."""
     train: Train = Train()
     validation: Validate = Field(default=Validate(), alias="validate")
     execution: Execution = Execution()
@@ -47,7 +49,23 @@ class RunConfig(Table):
                 raise ValueError(
                     f'[[sample]] {arm.name!r}: engine = "lammps" needs commands (pair_style lines)'
                 )
+        self._augment_fits()
         return self
+
+    def _augment_fits(self) -> None:
+        """Springs come from plain dynamics: the spread of a biased run is no temperature's."""
+        if self.augment is None or self.augment.springs is not None:
+            return
+        if not any(is_thermal(arm) for arm in self.sample):
+            raise ValueError(
+                'augment needs a [[sample]] with method = "md" and role = "train" to fit springs '
+                'to, or springs = "file.json"'
+            )
+
+
+def is_thermal(arm: Sample) -> bool:
+    """Are this arm's training frames plain dynamics at its temperature?"""
+    return arm.method == "md" and arm.role == "train" and arm.plumed is None and arm.deck is None
 
 
 def load_config(path: str | Path) -> RunConfig:
@@ -118,6 +136,7 @@ def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
             "reference": fixed(config.reference, "reference"),
             "sample": tuple(fixed(arm, f"sample[{k + 1}]") for k, arm in enumerate(config.sample)),
             "select": fixed(config.select, "select"),
+            "augment": config.augment and fixed(config.augment, "augment"),
             "train": fixed(config.train, "train"),
         }
     )
