@@ -208,6 +208,8 @@ def concatenate(parts: Sequence[Frames], source: str | None = None) -> Frames:
     if not parts:
         raise DataError("No frames to join.")
     first = parts[0]
+    if len(parts) == 1 and source in (None, first.source):
+        return first
     for part in parts[1:]:
         if part.symbols != first.symbols:
             raise DataError(

@@ -3,10 +3,10 @@
     metamd sample inputs/ethanol/augment.toml -w POOL
     python inputs/ethanol/augment_study.py POOL --workdir STUDY
 
-1000 frames of 500 K dynamics (GFN2-xTB) and 200 augmented ones; the longest displacement is scanned as
-in the paper.  Every model is trained for the same number of steps.  Compared with the reference: the
-rigid O-H stretch from 0.6 to 2.5 A, inside and outside of what the training set holds, the error
-on 200 held-out frames, and the total energy in NVE dynamics.  What is done is not done again.
+1000 frames of 500 K dynamics (GFN2-xTB) and 200 augmented ones; the longest displacement is scanned
+as in the paper.  Every model is trained for the same number of steps.  Compared with the reference:
+the rigid O-H stretch from 0.6 to 2.5 A, inside and outside of what the training set holds, the
+error on 200 held-out frames, and the total energy in NVE dynamics.  What is done is not done again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EPSILON = (0.01, 0.03, 0.05, 0.07, 0.09, 0.11, 0.2, 0.5)
 #: The paper's recipe sums the springs of all pairs.
 PAIRS = {"paper": "all", "signed": "all", "taylor": "bonds+angles"}
 LENGTHS = np.round(np.arange(0.6, 2.501, 0.05), 3)
-OXYGEN, HYDROGEN = 2, 8
+OXYGEN, HYDROGEN = 2, 3
 
 
 def variants(schemes: list[str]) -> dict[str, Augment | None]:
@@ -128,11 +128,13 @@ def main() -> None:
     train = config.train.model_copy(update={"steps": arguments.steps, "compress": False})
     system, test = split(load_npz(arguments.pool / "iteration-0/sample/md/frames.npz"), folder)
     start = read(HERE / "ethanol.xyz")
-    assert start.symbols[OXYGEN] == "O" and start.symbols[HYDROGEN] == "H"
+    assert (start.symbols[OXYGEN], start.symbols[HYDROGEN]) == ("O", "H")
     stretch = np.load(system / "set.000" / "coord.npy").reshape(-1, len(start), 3)
     length = np.linalg.norm(stretch[:, OXYGEN] - stretch[:, HYDROGEN], axis=1)
     known = (float(length.min()), float(length.max()))
-    with Executor(Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)) as executor:
+    with Executor(
+        Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)
+    ) as executor:
         tasks = {}
         for name, table in variants(arguments.schemes.split(",")).items():
             extra = None

@@ -32,7 +32,9 @@ HERE = Path(__file__).resolve().parent
 FEWEST = 10
 
 
-def force_rmse(models: list[Path], pool: Path, n: int, folder: Path, executor: Executor) -> np.ndarray:
+def force_rmse(
+    models: list[Path], pool: Path, n: int, folder: Path, executor: Executor
+) -> np.ndarray:
     """Force RMSE of each frame of the pool by each model, eV/A, [n_models, n_frames]."""
     tasks = [
         Task(
@@ -94,7 +96,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axes = figure.subplots()
     for shift, (name, colour) in enumerate((("random", "#bab0ac"), ("flatten", "#4c78a8"))):
-        axes.bar(np.arange(len(order)) + 0.4 * shift, mean[name][order], 0.4, color=colour, label=name)
+        axes.bar(
+            np.arange(len(order)) + 0.4 * shift, mean[name][order], 0.4, color=colour, label=name
+        )
     axes.set_xlabel("cluster, by rising error of random training")
     axes.set_ylabel("force RMSE (eV/Å)")
     axes.legend(frameon=False)
@@ -119,14 +123,19 @@ def main() -> None:
     print(f"{len(pool)} frames in {clusters.n} clusters of {clusters.population.min()} to "
           f"{clusters.population.max()}")  # fmt: skip
     rows = []
-    with Executor(Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)) as executor:
+    with Executor(
+        Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)
+    ) as executor:
         for seed in range(1, arguments.seeds + 1):
             rows.append(one_seed(pool, clusters, config, seed, folder / f"seed-{seed}", executor))
             write_json(folder / "results.json", rows)
             plot(rows, folder / "clusters.png")
             r, f = rows[-1]["random"], rows[-1]["flatten"]
-            print(f"seed {seed}: overall {r['overall']:.4f} (random), {f['overall']:.4f} (flatten); "
-                  f"worst cluster {r['worst']:.4f}, {f['worst']:.4f} eV/A", flush=True)  # fmt: skip
+            print(
+                f"seed {seed}, random and flatten: overall {r['overall']:.4f}, {f['overall']:.4f}; "
+                f"worst cluster {r['worst']:.4f}, {f['worst']:.4f} eV/A",
+                flush=True,
+            )
     for key in ("overall", "worst"):
         ratio = [row["flatten"][key] / row["random"][key] for row in rows]
         print(f"{key}: flatten / random {np.mean(ratio):.3f} +- {np.std(ratio, ddof=1):.3f}"

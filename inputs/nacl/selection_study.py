@@ -4,9 +4,9 @@
     python inputs/nacl/selection_study.py POOL --workdir STUDY
 
 One pool of 20 state points; a common test set drawn in equal parts by random, energy, atomic-energy
-and force; 512 training frames by each method, with three seeds; the same network and the same number
-of steps for all.  ``single-md`` draws at random from one state point only.  What is done is not done
-again: the same command goes on.
+and force; 512 training frames by each method, with three seeds; the same network and the same
+number of steps for all.  ``single-md`` draws at random from one state point only.  What is done is
+not done again: the same command goes on.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--doubled", default="random,force", help="Methods also trained twice as long (seed 1).")
+    parser.add_argument(
+        "--doubled", default="random,force", help="Methods also trained twice as long (seed 1)."
+    )
     parser.add_argument("--workers", type=int, default=None)
     arguments = parser.parse_args()
     folder: Path = arguments.workdir.resolve()
@@ -99,7 +101,9 @@ def main() -> None:
     tests = {"common": save_npz(pool[test], folder / "test.npz")}
     runs = [(m, s, 1) for s in range(1, arguments.seeds + 1) for m in arguments.methods.split(",")]
     runs += [(m, 1, 2) for m in arguments.doubled.split(",") if m]
-    with Executor(Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)) as executor:
+    with Executor(
+        Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)
+    ) as executor:
         tasks = {}
         for method, seed, factor in runs:
             system = folder / "train" / f"{method}-{seed}"
