@@ -17,7 +17,7 @@ import numpy as np
 from metamd.config import Select, Train
 from metamd.errors import InputError
 from metamd.execution import Executor, Task
-from metamd.frames import Array, Frames, load_npz, save_deepmd, save_npz
+from metamd.frames import Array, Frames, content_hash, load_npz, save_deepmd, save_npz
 from metamd.predict import FORCE_RMSE
 from metamd.select.clusters import broad_clusters
 from metamd.select.picks import Indices
@@ -115,7 +115,7 @@ class _Trainer:
             steps = flatten.round_steps or config.steps
             config = config.model_copy(update={"steps": steps, "compress": False})
         warm = [m.path.parent for m in self.models] if flatten.warm_start else []
-        tasks = train_ensemble("models", [system], [system], config, folder, warm=warm)
+        tasks = train_ensemble("models", [system], [], config, folder, start_from=warm)
         self.models = train_all({f"round {number}": tasks}, self.executor)
         asked = 0
 
@@ -150,16 +150,7 @@ def _keep_pool(pool: Frames, path: Path) -> None:
     if not path.exists():
         save_npz(pool, path)
         return
-    stored = load_npz(path)
-    same = stored.symbols == pool.symbols and all(
-        a is b is None or (a is not None and b is not None and np.array_equal(a, b))
-        for a, b in (
-            (stored.positions, pool.positions),
-            (stored.energy, pool.energy),
-            (stored.forces, pool.forces),
-        )
-    )
-    if not same:
+    if content_hash(load_npz(path)) != content_hash(pool):
         raise InputError(f"{path.parent}: holds rounds of other data than {pool.source}.")
 
 

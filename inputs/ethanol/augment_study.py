@@ -142,7 +142,7 @@ def main() -> None:
                 made = augment_system(system, 500.0, table, folder / "augmented" / name)
                 extra = Augmented((Path(made["system"]),), table.weight)
             tasks[name] = train_ensemble(
-                name, [system], [system], train, folder / "models", augmented=extra
+                name, [system], [], train, folder / "models", augmented=extra
             )
         models = train_all(tasks, executor)
         files = [ModelFile(m.train, m.seed, m.path) for m in models]

@@ -63,7 +63,7 @@ def one_seed(
     rounds = len(better.rounds) - 1
     steps = train.steps + rounds * (chosen.flatten.round_steps or train.steps)
     long = train.model_copy(update={"steps": steps})
-    tasks = train_ensemble("random", [system], [system], long, folder)
+    tasks = train_ensemble("random", [system], [], long, folder)
     models = train_all({"random": tasks}, executor)
     errors = force_rmse(
         [models[0].path, better.models[0].path], folder / "flatten" / "pool.npz", len(pool),

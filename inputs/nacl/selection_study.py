@@ -111,7 +111,7 @@ def main() -> None:
                 save_deepmd(draw_training(pool, method, seed, test), system)
             config = training(factor * arguments.steps, seed)
             name = f"{method}-{seed}" + ("-doubled" if factor == 2 else "")
-            tasks[name] = train_ensemble(name, [system], [system], config, folder / "models")
+            tasks[name] = train_ensemble(name, [system], [], config, folder / "models")
         models = train_all(tasks, executor)
         files = [
             ModelFile(method + ("-doubled" if factor == 2 else ""), seed, model.path)

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from metamd.config.base import Table
 from metamd.config.execution import Execution
+from metamd.config.loop import Loop
 from metamd.config.sample import Sample
 from metamd.config.select import Augment, Select
 from metamd.config.system import Reference, System
@@ -32,6 +33,7 @@ class RunConfig(Table):
     """Augmented frames that training takes as well; by default none."""
     train: Train = Train()
     validation: Validate = Field(default=Validate(), alias="validate")
+    loop: Loop = Loop()
     execution: Execution = Execution()
 
     @model_validator(mode="after")
@@ -49,8 +51,22 @@ class RunConfig(Table):
                 raise ValueError(
                     f'[[sample]] {arm.name!r}: engine = "lammps" needs commands (pair_style lines)'
                 )
+        self._loop_fits()
         self._augment_fits()
         return self
+
+    def _loop_fits(self) -> None:
+        loop, needs_ensemble = self.loop, ("deviation", "flatten")
+        has_test = any(arm.role == "test" for arm in self.sample)
+        if loop.stop_force_error_ev_per_ang is not None and not has_test:
+            raise ValueError(
+                'loop.stop_force_error_ev_per_ang needs a [[sample]] with role = "test"'
+            )
+        if loop.iterations > 1 and self.train.models < 2 and loop.select.method in needs_ensemble:
+            raise ValueError(
+                f'loop.select.method = "{loop.select.method}" needs train.models = 2 or more: one '
+                "model cannot disagree with itself"
+            )
 
     def _augment_fits(self) -> None:
         """Springs come from plain dynamics: the spread of a biased run is no temperature's."""
@@ -128,6 +144,8 @@ def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
                 changes[name] = existing(value, f"{key}.{name}")
             elif isinstance(value, tuple) and value and isinstance(value[0], Path):
                 changes[name] = tuple(existing(v, f"{key}.{name}") for v in value)
+            elif isinstance(value, Table):
+                changes[name] = fixed(value, f"{key}.{name}")
         return table.model_copy(update=changes)
 
     return config.model_copy(
@@ -138,6 +156,7 @@ def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
             "select": fixed(config.select, "select"),
             "augment": config.augment and fixed(config.augment, "augment"),
             "train": fixed(config.train, "train"),
+            "loop": fixed(config.loop, "loop"),
         }
     )
 
