@@ -24,7 +24,7 @@ from rich.console import Console
 from metamd.augment import augment_system
 from metamd.config import Augment, Execution, Validate, load_config
 from metamd.execution import Executor
-from metamd.frames import Frames, load_npz, save_deepmd, save_npz
+from metamd.frames import Frames, load_frames, load_npz, save_deepmd, save_npz
 from metamd.reference import make_calculator
 from metamd.train import Augmented, train_all, train_ensemble
 from metamd.validate.models import ModelFile, validate_models
@@ -139,7 +139,9 @@ def main() -> None:
         for name, table in variants(arguments.schemes.split(",")).items():
             extra = None
             if table is not None:
-                made = augment_system(system, 500.0, table, folder / "augmented" / name)
+                made = augment_system(
+                    system, load_frames(system), 500.0, table, folder / "augmented" / name
+                )
                 extra = Augmented((Path(made["system"]),), table.weight)
             tasks[name] = train_ensemble(
                 name, [system], [], train, folder / "models", augmented=extra
