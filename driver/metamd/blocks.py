@@ -79,7 +79,7 @@ def start_kernel(config: Execution, run_dir: Path) -> Any:
             run_dir=str(run_dir),
             initialize_logging=False,
             strategy="simple",
-            strategy_period=5,
+            strategy_period=1,
             exit_mode="cleanup",
         )
     )
