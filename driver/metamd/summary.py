@@ -49,6 +49,7 @@ class IterationState:
         reference_steps: single points of walkers that the reference moves.
         picked: what selection said, by arm; ``selected``: the frames it chose.
         labels, datasets: by arm (``given`` for ``loop.data``).
+        augmented: augmented frames by arm, as ``augment_system`` says.
         train_data: the data sets each ensemble is trained on, those of earlier iterations too.
         stop: why the loop ended with this iteration; None where it did not.
     """
@@ -60,6 +61,7 @@ class IterationState:
     selected: dict[str, Frames] = field(default_factory=dict)
     labels: dict[str, LabelResult] = field(default_factory=dict)
     datasets: dict[str, DatasetResult] = field(default_factory=dict)
+    augmented: dict[str, dict[str, Any]] = field(default_factory=dict)
     train_data: dict[str, list[DatasetResult]] = field(default_factory=dict)
     models: list[Model] = field(default_factory=list)
     validation: Validation | None = None
@@ -135,6 +137,11 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
         summary["labels"] = _labels(state)
     if any(i.datasets for i in state.iterations):
         summary["datasets"] = _datasets(state, relative)
+    if augmented := {k: a for i in state.iterations for k, a in i.augmented.items()}:
+        summary["augmented"] = [
+            {"name": name, **one, "system": relative(Path(one["system"]))}
+            for name, one in augmented.items()
+        ]
     if state.result is not None:
         summary["models"] = _models(state.result, relative)
         summary |= _validation(state.result, state, relative)

@@ -6,7 +6,7 @@ Unknown keys are errors; units are in the names.
 
 from metamd.config.execution import Execution, TimeLimits
 from metamd.config.loop import Loop, LoopSelect
-from metamd.config.runfile import RunConfig, load_config, parse_config, schema_json
+from metamd.config.runfile import RunConfig, is_thermal, load_config, parse_config, schema_json
 from metamd.config.sample import Bias, Sample
 from metamd.config.select import Augment, Flatten, Select
 from metamd.config.system import Reference, System
@@ -30,6 +30,7 @@ __all__ = [
     "TimeLimits",
     "Train",
     "Validate",
+    "is_thermal",
     "load_config",
     "parse_config",
     "schema_json",

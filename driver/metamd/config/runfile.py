@@ -13,7 +13,7 @@ from metamd.config.base import Table
 from metamd.config.execution import Execution
 from metamd.config.loop import Loop
 from metamd.config.sample import Sample
-from metamd.config.select import Select
+from metamd.config.select import Augment, Select
 from metamd.config.system import Reference, System
 from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
@@ -29,6 +29,8 @@ class RunConfig(Table):
     select: Select = Select()
     label: Label = Label()
     dataset: Dataset = Dataset()
+    augment: Augment | None = None
+    """Augmented frames that training takes as well; by default none."""
     train: Train = Train()
     validation: Validate = Field(default=Validate(), alias="validate")
     loop: Loop = Loop()
@@ -50,6 +52,7 @@ class RunConfig(Table):
                     f'[[sample]] {arm.name!r}: engine = "lammps" needs commands (pair_style lines)'
                 )
         self._loop_fits()
+        self._augment_fits()
         return self
 
     def _loop_fits(self) -> None:
@@ -64,6 +67,21 @@ class RunConfig(Table):
                 f'loop.select.method = "{loop.select.method}" needs train.models = 2 or more: one '
                 "model cannot disagree with itself"
             )
+
+    def _augment_fits(self) -> None:
+        """Springs come from plain dynamics: the spread of a biased run is no temperature's."""
+        if self.augment is None or self.augment.springs is not None:
+            return
+        if not any(is_thermal(arm) for arm in self.sample):
+            raise ValueError(
+                'augment needs a [[sample]] with method = "md" and role = "train" to fit springs '
+                'to, or springs = "file.json"'
+            )
+
+
+def is_thermal(arm: Sample) -> bool:
+    """Are this arm's training frames plain dynamics at its temperature?"""
+    return arm.method == "md" and arm.role == "train" and arm.plumed is None and arm.deck is None
 
 
 def load_config(path: str | Path) -> RunConfig:
@@ -136,6 +154,7 @@ def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
             "reference": fixed(config.reference, "reference"),
             "sample": tuple(fixed(arm, f"sample[{k + 1}]") for k, arm in enumerate(config.sample)),
             "select": fixed(config.select, "select"),
+            "augment": config.augment and fixed(config.augment, "augment"),
             "train": fixed(config.train, "train"),
             "loop": fixed(config.loop, "loop"),
         }
