@@ -72,7 +72,7 @@ def training(steps: int, seed: int) -> Train:
     return Train(
         models=1,
         steps=steps,
-        batch_size=1,
+        batch_size=2,
         cutoff_ang=6.0,
         start_learning_rate=5e-3,
         deepmd=HERE / "deepmd.json",
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pool", type=Path)
     parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument(
