@@ -58,10 +58,13 @@ def test_bad_run_file_is_refused_with_file_and_key(case: str, tmp_path: Path) ->
 
 
 def test_good_run_files() -> None:
-    for path in [*ROOT.glob("inputs/ethanol/*.toml")]:
+    paths = [*ROOT.glob("inputs/*/*.toml")]
+    assert {path.parent.name for path in paths} >= {"ethanol", "ethylene_glycol", "nacl"}
+    for path in paths:
         config = load_config(path)
         assert config.system.structure.is_absolute()
-        assert {arm.method for arm in config.sample} == {"md", "metamd"}
+    compared = load_config(ROOT / "inputs" / "ethanol" / "run.toml")
+    assert {arm.method for arm in compared.sample} == {"md", "metamd"}
 
 
 def test_schema_names_every_table_and_documents_every_key() -> None:
