@@ -178,7 +178,15 @@ class Iteration:
         roles: dict[str, str] = {arm.name: arm.role for arm in c.sample}
         for name, frames in within_budget(self.state.selected, roles, budget).items():
             folder = self.folder / "label" / name
-            result = label_frames(frames, c.label, c.reference, c.system, folder, self.run.executor)
+            result = label_frames(
+                frames,
+                c.label,
+                c.reference,
+                c.system,
+                folder,
+                self.run.executor,
+                self.run.atoms,
+            )
             save_npz(result.frames, folder / "labelled.npz")
             self.state.labels[name] = result
             for failure in result.failures[:3]:
