@@ -7,6 +7,7 @@ the bias, so that no bias reaches a label.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,6 +227,10 @@ def plumed_file(bias: Bias, atoms: Atoms, temperature_k: float, plugin: Path, st
         words.append(f"BIASFACTOR={bias.biasfactor:g}")
     if bias.cutoff_ang is not None:
         words.append(f"CUTOFF={bias.cutoff_ang:g}")
+    if bias.ramp_steps is not None:
+        words.append(f"RAMP={bias.ramp_steps}")
+    if bias.hills:
+        words.append("RESTART=YES")
     if not atoms.pbc.any():
         words.append("NOPBC")
     lines = [
@@ -259,6 +264,17 @@ def with_plugin(text: str, plugin: Path) -> str:
     if any(name in text for name in ours) and "LOAD" not in text:
         return f"LOAD FILE={plugin}\n{text}"
     return text
+
+
+def carry_hills(source: Path, target: Path) -> None:
+    """Copy a hills file for a run that counts its steps from 0 again.
+
+    Steps of carried hills become 0: the action deposits once a step number, and hills newer
+    than the run would be warned about.
+    """
+    with source.open() as old, target.open("w") as new:
+        for line in old:
+            new.write(re.sub(r"\bstep=\d+", "step=0", line))
 
 
 def rerun_deck(atoms: Atoms, forces: Forces, dump: str) -> str:

@@ -6,6 +6,7 @@ sGDML's layout; writes DeePMD systems and extended XYZ.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -511,6 +512,15 @@ def load_npz(path: str | Path) -> Frames:
         info=info,
         source=str(path),
     )
+
+
+def content_hash(frames: Frames) -> str:
+    """SHA-256 over elements, positions, cell and labels."""
+    digest = hashlib.sha256(" ".join(frames.symbols).encode())
+    for array in (frames.positions, frames.cell, frames.energy, frames.forces, frames.virial):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def check_distances(positions: Array, symbols: Sequence[str], where: str) -> None:

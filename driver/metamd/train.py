@@ -15,24 +15,28 @@ import numpy as np
 from metamd.config import Train
 from metamd.errors import InputError, TaskError
 from metamd.execution import Executor, Task, last_useful_line, report_progress, run_program
-from metamd.frames import Frames, load_frames
+from metamd.frames import Frames, content_hash, load_frames
+from metamd.repulsion import write_zbl_table
 from metamd.workspace import write_json
 
 TRAIN_TASK = "metamd.train:train_member"
 MODEL = "model.pb"
+ZBL_TABLE = "zbl.txt"
 #: Room in the neighbour list for denser frames than those looked at.
 NEIGHBOUR_MARGIN = 1.3
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model: ensemble (what it was trained on), seed, frozen file, learning curve."""
+    """A trained model: ensemble (what it was trained on), seed, frozen file, learning curve,
+    and the folder of the training whose weights it began with."""
 
     train: str
     seed: int
     path: Path
     lcurve: Path
     seconds: float
+    started_from: str | None = None
 
 
 def neighbour_selection(frames: Frames, cutoff_ang: float) -> dict[str, int]:
@@ -113,6 +117,13 @@ def deepmd_input(
             "disp_file": "lcurve.out",
         },
     }
+    if config.repulsion == "zbl":
+        ours["model"] |= {
+            "use_srtab": ZBL_TABLE,
+            "smin_alpha": 0.1,
+            "sw_rmin": config.repulsion_inner_ang,
+            "sw_rmax": config.repulsion_outer_ang,
+        }
     if config.deepmd is None:
         return ours
     try:
@@ -137,13 +148,22 @@ def _filled(own: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
 
 def train_ensemble(
     name: str,
-    systems: Sequence[Path],
+    systems: Sequence[Path | None],
     heldout: Sequence[Path],
     config: Train,
     folder: Path,
+    start_from: Sequence[Path] = (),
 ) -> list[Task]:
-    """The training tasks of one ensemble; members are independent of each other."""
-    frames = [load_frames(path) for path in systems]
+    """The training tasks of one ensemble; members are independent of each other.
+
+    Args:
+        systems: DeePMD systems to train on (None is passed over).
+        heldout: systems for the learning curve; the training systems where there are none.
+        start_from: folders of trainings, one a member, whose weights are the start; their
+            descriptor is kept, its ``sel`` too.
+    """
+    paths = [path for path in systems if path is not None]
+    frames = [load_frames(path) for path in paths]
     species = sorted({s for part in frames for s in part.species})
     sel: dict[str, int] = {}
     for part in frames:
@@ -152,18 +172,18 @@ def train_ensemble(
     tasks = []
     for member in range(config.models):
         seed = config.seed + member
-        tasks.append(
-            Task(
-                TRAIN_TASK,
-                folder / name / f"seed-{seed}",
-                {
-                    "deepmd": deepmd_input(config, systems, heldout, species, sel, seed),
-                    "backend": config.backend,
-                    "compress": config.compress,
-                },
-                f"training {name}, seed {seed}",
-            )
-        )
+        arguments: dict[str, Any] = {
+            "deepmd": deepmd_input(config, paths, heldout or paths, species, sel, seed),
+            "backend": config.backend,
+            "compress": config.compress and config.repulsion == "none",
+            "data": [content_hash(part) for part in frames],
+        }
+        if member < len(start_from):
+            arguments["start_from"] = str(start_from[member])
+        if config.repulsion == "zbl":
+            arguments["zbl_outer_ang"] = config.repulsion_outer_ang
+        where = folder / name / f"seed-{seed}"
+        tasks.append(Task(TRAIN_TASK, where, arguments, f"training {name}, seed {seed}"))
     return tasks
 
 
@@ -183,29 +203,70 @@ def train_all(tasks_by_name: dict[str, list[Task]], executor: Executor) -> list[
             path=task.folder / result["model"],
             lcurve=task.folder / "lcurve.out",
             seconds=result["seconds"],
+            started_from=task.arguments.get("start_from"),
         )
         for name, task, result in zip(names, tasks, results, strict=True)
     ]
 
 
 def train_member(
-    folder: Path, deepmd: dict[str, Any], backend: str, compress: bool
+    folder: Path,
+    deepmd: dict[str, Any],
+    backend: str,
+    compress: bool,
+    data: list[str],
+    start_from: str | None = None,
+    zbl_outer_ang: float | None = None,
 ) -> dict[str, Any]:
-    """Task: ``dp train`` (from its last checkpoint, if there is one), freeze, compress."""
+    """Task: ``dp train`` (from its last checkpoint, if there is one), freeze, compress.
+
+    ``data`` (hashes of the systems) makes a training with other frames another task.
+    """
     import time
 
     start = time.perf_counter()
-    write_json(folder / "input.json", deepmd)
     flag = {"tensorflow": "--tf", "pytorch": "--pt"}[backend]
     # The neighbour statistics of the training data go into the model; compression needs them.
     command = ["dp", flag, "train", "input.json"]
-    steps = deepmd["training"]["numb_steps"]
     checkpoint = _last_checkpoint(folder, deepmd["training"].get("save_ckpt", "model.ckpt"))
+    if start_from is not None:
+        deepmd = _same_descriptor(deepmd, Path(start_from))
     if checkpoint is not None:
         command += ["--restart", checkpoint]
-    with _LearningCurve(folder, steps):
+    elif start_from is not None:
+        command += ["--init-model", str(_weights(Path(start_from)))]
+    if zbl_outer_ang is not None:
+        model = deepmd["model"]
+        write_zbl_table(
+            folder / ZBL_TABLE, model["type_map"], zbl_outer_ang, model["descriptor"]["rcut"]
+        )
+    write_json(folder / "input.json", deepmd)
+    with _LearningCurve(folder, deepmd["training"]["numb_steps"]):
         run_program(command, folder, "train.log")
     return _freeze(folder, flag, compress) | {"seconds": round(time.perf_counter() - start, 2)}
+
+
+def _weights(folder: Path) -> Path:
+    """The checkpoint of a finished training.
+
+    Raises:
+        TaskError: it is not there any more.
+    """
+    deepmd = json.loads((folder / "input.json").read_text())
+    name = _last_checkpoint(folder, deepmd["training"].get("save_ckpt", "model.ckpt"))
+    if name is None:
+        raise TaskError(f"{folder}: has no checkpoint to start warm from")
+    return folder / name
+
+
+def _same_descriptor(deepmd: dict[str, Any], start_from: Path) -> dict[str, Any]:
+    """The input with the earlier model's descriptor and nets: weights fit nothing else."""
+    earlier = json.loads((start_from / "input.json").read_text())["model"]
+    model = dict(deepmd["model"])
+    for key in ("type_map", "descriptor", "fitting_net"):
+        if key in earlier:
+            model[key] = earlier[key]
+    return {**deepmd, "model": model}
 
 
 def _freeze(folder: Path, flag: str, compress: bool) -> dict[str, Any]:

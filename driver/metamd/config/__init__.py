@@ -5,6 +5,7 @@ Unknown keys are errors; units are in the names.
 """
 
 from metamd.config.execution import Execution
+from metamd.config.loop import Loop, LoopSelect
 from metamd.config.runfile import RunConfig, load_config, parse_config, schema_json
 from metamd.config.sample import Bias, Sample
 from metamd.config.select import Augment, Flatten, Select
@@ -19,6 +20,8 @@ __all__ = [
     "Execution",
     "Flatten",
     "Label",
+    "Loop",
+    "LoopSelect",
     "Reference",
     "RunConfig",
     "Sample",

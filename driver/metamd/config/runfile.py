@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from metamd.config.base import Table
 from metamd.config.execution import Execution
+from metamd.config.loop import Loop
 from metamd.config.sample import Sample
 from metamd.config.select import Select
 from metamd.config.system import Reference, System
@@ -30,6 +31,7 @@ class RunConfig(Table):
     dataset: Dataset = Dataset()
     train: Train = Train()
     validation: Validate = Field(default=Validate(), alias="validate")
+    loop: Loop = Loop()
     execution: Execution = Execution()
 
     @model_validator(mode="after")
@@ -47,7 +49,21 @@ class RunConfig(Table):
                 raise ValueError(
                     f'[[sample]] {arm.name!r}: engine = "lammps" needs commands (pair_style lines)'
                 )
+        self._loop_fits()
         return self
+
+    def _loop_fits(self) -> None:
+        loop, needs_ensemble = self.loop, ("deviation", "flatten")
+        has_test = any(arm.role == "test" for arm in self.sample)
+        if loop.stop_force_error_ev_per_ang is not None and not has_test:
+            raise ValueError(
+                'loop.stop_force_error_ev_per_ang needs a [[sample]] with role = "test"'
+            )
+        if loop.iterations > 1 and self.train.models < 2 and loop.select.method in needs_ensemble:
+            raise ValueError(
+                f'loop.select.method = "{loop.select.method}" needs train.models = 2 or more: one '
+                "model cannot disagree with itself"
+            )
 
 
 def load_config(path: str | Path) -> RunConfig:
@@ -110,6 +126,8 @@ def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
                 changes[name] = existing(value, f"{key}.{name}")
             elif isinstance(value, tuple) and value and isinstance(value[0], Path):
                 changes[name] = tuple(existing(v, f"{key}.{name}") for v in value)
+            elif isinstance(value, Table):
+                changes[name] = fixed(value, f"{key}.{name}")
         return table.model_copy(update=changes)
 
     return config.model_copy(
@@ -119,6 +137,7 @@ def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
             "sample": tuple(fixed(arm, f"sample[{k + 1}]") for k, arm in enumerate(config.sample)),
             "select": fixed(config.select, "select"),
             "train": fixed(config.train, "train"),
+            "loop": fixed(config.loop, "loop"),
         }
     )
 

@@ -155,6 +155,8 @@ def write_walker(
         (folder / deck.PLUMED_FILE).write_text(
             deck.plumed_file(arm.bias, atoms, arm.temperature_k, plugin, arm.stride)
         )
+        if arm.bias.hills:
+            deck.carry_hills(arm.bias.hills[walker % len(arm.bias.hills)], folder / deck.HILLS)
     for path in (*arm.files, *(reference.files if arm.engine != "model" else ())):
         shutil.copy2(path, folder / path.name)
     if _callback(arm, reference):
