@@ -18,6 +18,7 @@ from metamd.dataset import make_dataset
 from metamd.errors import InputError, MetamdError, ReferenceFailed
 from metamd.execution import Executor
 from metamd.frames import check_distances, save_npz
+from metamd.judge import cluster_labels
 from metamd.label import label_frames
 from metamd.plugins import plumed_kernel
 from metamd.reference import make_calculator, single_point
@@ -277,6 +278,9 @@ class _Run:
             self.config.validation,
             self.folder / "validate",
             self.executor,
+            reference=self.config.reference,
+            system=self.config.system,
+            clusters=cluster_labels,
         )
 
     def write_summary(self, status: str, failure: str | None = None) -> dict[str, Any]:

@@ -110,29 +110,8 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
             for m in state.models
         ]
     if state.validation is not None:
-        summary["cross_errors"] = [
-            {
-                **entry,
-                "frames": relative(state.datasets[entry["test"]].heldout_frames),
-                "predictions": [
-                    {
-                        "seed": seed,
-                        "path": f"iteration-0/validate/errors/{entry['train']}-seed-{seed}/"
-                        f"{entry['test']}.npz",
-                    }
-                    for seed in entry["seeds"]
-                ],
-            }
-            for entry in state.validation.cross_errors
-        ]
-        summary["stability"] = [
-            {
-                **{k: v for k, v in s.items() if k not in ("folder", "trajectory")},
-                "trajectory": relative(Path(s["folder"]) / "frames.npz"),
-            }
-            for s in state.validation.stability
-        ]
-        summary["failed_checks"] = state.validation.failures
+        tests = {name: d.heldout_frames for name, d in state.datasets.items()}
+        summary |= state.validation.summary_entries(root, tests)
     return summary
 
 

@@ -4,6 +4,7 @@
 Unknown keys are errors; units are in the names.
 """
 
+from metamd.config.compare import Arm, Compare, CompareConfig, load_compare
 from metamd.config.execution import Execution
 from metamd.config.runfile import RunConfig, load_config, parse_config, schema_json
 from metamd.config.sample import Bias, Sample
@@ -13,8 +14,11 @@ from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
 
 __all__ = [
+    "Arm",
     "Augment",
     "Bias",
+    "Compare",
+    "CompareConfig",
     "Dataset",
     "Execution",
     "Flatten",
@@ -26,6 +30,7 @@ __all__ = [
     "System",
     "Train",
     "Validate",
+    "load_compare",
     "load_config",
     "parse_config",
     "schema_json",
