@@ -169,9 +169,10 @@ def _headline(compare: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]) -> 
     n = len(compare.get("seeds") or [])
     size = (compare.get("sizes") or [0])[-1]
     text = (
-        f"Most general: {best['name']}, at {size} labelled frames an arm. On the frames of the "
-        f"samplers it was not trained on its force RMSE is {_value(best['foreign_ev_per_ang'])} "
-        f"eV/Å ({'one seed' if n == 1 else f'mean and spread of {n} seeds'})"
+        f"Most general: {best['name']}. At {size} labelled frames an arm its force RMSE on the "
+        "frames of the samplers it was not trained on is "
+        f"{_value(best['foreign_ev_per_ang'])} eV/Å "
+        f"({'one seed' if n == 1 else f'mean ± spread of {n} seeds'})"
     )
     if len(arms) == 1:
         return text + "."

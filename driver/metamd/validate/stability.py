@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from metamd.bonds import BondGraph
 from metamd.config import Sample
-from metamd.frames import Array, Frames
+from metamd.frames import Array, Frames, save_npz
 from metamd.units import KB_EV_PER_K, PS_PER_FS
 from metamd.validate.trajectory import run_model
 
@@ -80,8 +80,11 @@ def run_stability(
             "failure": f"blew up before the first frame; {outcome.stopped}",
             "time_ps": 0.0,
         }
-    kinetic = np.asarray(frames.info["kinetic_temperature_k"], float)
+    # LAMMPS counts 3n - 3 degrees of freedom, Langevin's heat bath moves all 3n of them.
+    kinetic = np.asarray(frames.info["kinetic_temperature_k"], float) * (1.0 - 1.0 / len(atoms))
     time_ps = np.asarray(frames.info["step"], float) * timestep_fs * PS_PER_FS
+    frames = frames.with_info(time_ps=time_ps, kinetic_temperature_k=kinetic)
+    save_npz(frames, folder / "frames.npz")
     failure = first_failure(atoms, frames, kinetic, temperature_k)
     if failure is None and outcome.stopped is not None:
         failure = BadFrame(len(frames) - 1, outcome.stopped)
