@@ -67,8 +67,6 @@ class CompareConfig(RunConfig):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two [[arm]] tables have the name {name!r}")
-        if len(names) < 2:
-            raise ValueError("a comparison needs two arms or more")
         roles = {s.name: s.role for s in self.sample}
         for arm in self.arms:
             if arm.sample not in roles:
@@ -92,6 +90,8 @@ class CompareConfig(RunConfig):
                     f"[[arm]] {arm.name!r}: augment.frames = {arm.augment.frames} is more than the "
                     f"smallest training set, compare.sizes = {self.compare.sizes[0]}"
                 )
+        if len(names) < 2:
+            raise ValueError("a comparison needs two arms or more")
         return self
 
 

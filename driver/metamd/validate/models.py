@@ -142,8 +142,7 @@ class _Stage:
         self._analyses(ensembles, stability)
         if "clusters" in wanted and usable and self.clusters is not None:
             self._try("error by cluster", lambda: self._clusters(ensembles))
-        if "sampling" in wanted and len(self.tests) > 1:
-            sets = {name: load_npz(path) for name, path in self.tests.items()}
+        if "sampling" in wanted and len(sets := self._sets()) > 1:
             self._try("overlap of the data sets", lambda: overlap_check(sets).as_dict())
         return Validation(rows, stability, self.failures, self.checks)
 
@@ -376,11 +375,16 @@ class _Stage:
         if found:
             self.checks.append(deviation_check(found).as_dict())
 
+    def _sets(self) -> dict[str, Frames]:
+        """The test sets of the structure's own atoms, which alone can be laid together."""
+        symbols = tuple(self.start.get_chemical_symbols())
+        sets = {name: load_npz(path) for name, path in self.tests.items()}
+        return {name: f for name, f in sets.items() if len(f) and f.symbols == symbols}
+
     def _clusters(self, ensembles: Mapping[str, list[ModelFile]]) -> dict[str, Any]:
         """Error by cluster over all test frames, of each ensemble's first member."""
         assert self.clusters is not None
-        sets = {name: load_npz(path) for name, path in self.tests.items()}
-        sets = {name: frames for name, frames in sets.items() if len(frames) and frames.labelled}
+        sets = {name: frames for name, frames in self._sets().items() if frames.labelled}
         if not sets:
             raise DataError("No labelled test frames to cluster.")
         together = concatenate(list(sets.values()))

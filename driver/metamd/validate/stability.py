@@ -88,6 +88,8 @@ def run_stability(
     failure = first_failure(atoms, frames, kinetic, temperature_k)
     if failure is None and outcome.stopped is not None:
         failure = BadFrame(len(frames) - 1, outcome.stopped)
+    if failure is not None and failure.index == 0:
+        failure = BadFrame(0, f"blew up at the first step; {failure.what}")
     good = kinetic[: len(frames) if failure is None else failure.index]
     return {
         "planned_ps": planned_ps,

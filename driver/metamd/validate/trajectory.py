@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.io import write
 
@@ -81,16 +83,30 @@ def _run_lmp(folder: Path, arm: Sample, atoms: Atoms, forces: Forces) -> Outcome
     last = last_useful_line(folder / "screen.log")
     stopped = f"LAMMPS: {last}" if status else None
     try:
-        frames = dump.add_thermo(
-            dump.read_dump(folder / deck.DUMP), dump.read_thermo(folder / deck.THERMO), forces.units
-        )
+        _cut_at_nan(folder / deck.DUMP)
+        table = dump.read_thermo(folder / deck.THERMO)
+        table = table[np.isfinite(table).all(axis=1)]
+        frames = dump.add_thermo(dump.read_dump(folder / deck.DUMP), table, forces.units)
     except (OSError, DataError):
-        # Blown up before the first frame was whole: positions that are no numbers, or no file.
-        return Outcome(None, stopped or f"LAMMPS: {last}")
-    if not len(frames):
+        frames = None
+    if frames is None or not len(frames):
+        # Blown up before the first frame was whole.
         return Outcome(None, stopped or f"LAMMPS: {last}")
     if stopped is None and frames.info["step"][-1] + arm.stride <= arm.steps:
-        stopped = f"LAMMPS: {last}"
+        halted = "halt" in (folder / "screen.log").read_text(errors="replace").lower()
+        why = "a force exceeded all bounds" if halted else "positions or energy are no numbers"
+        stopped = f"{why} after step {frames.info['step'][-1]}"
     save_npz(frames, folder / "frames.npz")
     (folder / deck.DUMP).unlink()
     return Outcome(frames, stopped)
+
+
+def _cut_at_nan(path: Path) -> None:
+    """Leave the frames of a dump before the first with a position or force that is no number.
+
+    LAMMPS goes on with such positions where no neighbour list notices them.
+    """
+    text = path.read_text()
+    found = re.search(r"\s-?(nan|inf)\b", text, flags=re.IGNORECASE)
+    if found is not None:
+        path.write_text(text[: max(0, text.rfind("ITEM: TIMESTEP", 0, found.start()))])
