@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metamd import __version__
-from metamd.commands import data, stages, tools
+from metamd.commands import augmentation, data, selection, stages, tools
 from metamd.errors import MetamdError
 
 app = typer.Typer(
@@ -148,7 +148,7 @@ def report(workdir: Annotated[Path, typer.Argument(help="Work folder.")]) -> Non
     out.print(f"report: {write_report(workdir)}")
 
 
-for commands in (stages, data, tools):
+for commands in (stages, selection, augmentation, data, tools):
     commands.register(app)
 
 

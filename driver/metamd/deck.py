@@ -7,6 +7,7 @@ the bias, so that no bias reaches a label.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from metamd.config import Bias, Sample
+from metamd.topology import write_full_data
 from metamd.units import LAMMPS_UNITS, LammpsUnits
 
 Array = NDArray[np.float64]
@@ -23,6 +25,7 @@ Array = NDArray[np.float64]
 #: Parts of a LAMMPS energy or pressure that are the force field's own: no ``fix``, so no bias.
 UNBIASED_PARTS = "pair bond angle dihedral improper kspace"
 DUMP_COLUMNS = "id element xu yu zu f_unbiased[1] f_unbiased[2] f_unbiased[3]"
+ATOMIC_COLUMN = "c_atomic_energy"
 DECK, DATA, PLUMED_FILE, DUMP, THERMO, HILLS = (
     "in.lammps",
     "system.data",
@@ -31,6 +34,7 @@ DECK, DATA, PLUMED_FILE, DUMP, THERMO, HILLS = (
     "thermo.dat",
     "hills.xyz",
 )
+_VIRIAL = " ".join(f"c_virial[{k}]" for k in range(1, 7))
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,14 @@ class Forces:
     """Where the forces of a deck come from: ``commands`` of a force field, or a callback.
 
     ``commands`` empty means ``fix reference all external``, which the walker's program serves.
+    ``constraints`` are fixes of the dynamics (SHAKE); a label knows nothing of them.
     """
 
     commands: tuple[str, ...] = ()
     atom_style: str = "atomic"
     units: str = "metal"
+    constraints: tuple[str, ...] = ()
+    atomic_energies: bool = False
 
 
 def model_commands(model: str, species: Sequence[str]) -> tuple[str, ...]:
@@ -61,6 +68,9 @@ def write_data(atoms: Atoms, species: Sequence[str], path: Path, atom_style: str
     if not atoms.pbc.any():
         atoms.set_cell(np.ptp(atoms.positions, axis=0) + 20.0)
         atoms.positions += atoms.cell.lengths() / 2 - atoms.positions.mean(axis=0)
+    if atom_style == "full":
+        write_full_data(atoms, species, path)
+        return
     write_lammps_data(
         path, atoms, specorder=list(species), masses=True, units="metal", atom_style=atom_style
     )
@@ -88,9 +98,9 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
         lines += [
             "",
             "# equilibration, without bias",
-            *_dynamics(arm, unit, seed + 1),
+            *_dynamics(arm, unit, seed + 1, forces.constraints),
             f"run {arm.equilibration_steps}",
-            *_stop_dynamics(arm),
+            *_stop_dynamics(arm, forces.constraints),
             "reset_timestep 0",
         ]
     if arm.method == "metamd" or arm.plumed is not None:
@@ -100,9 +110,14 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
             f"fix bias all plumed plumedfile {PLUMED_FILE} outfile plumed.log",
             "fix_modify bias energy no",
         ]
-    lines += ["", "# 4. motion and heat bath", *_dynamics(arm, unit, seed + 2)]
+    lines += [
+        "",
+        "# 4. heat bath, constraints and motion",
+        *_dynamics(arm, unit, seed + 2, forces.constraints),
+    ]
     if not external:
-        lines += _output(arm, atoms, unit, biased=arm.method == "metamd" or arm.plumed is not None)
+        biased = arm.method == "metamd" or arm.plumed is not None
+        lines += _output(arm, atoms, forces, biased)
     lines += ["", f"run {arm.steps}", ""]
     return "\n".join(lines)
 
@@ -124,39 +139,44 @@ def _setup(atoms: Atoms, forces: Forces) -> list[str]:
     return [*lines, f"neighbor 2.0 {search}", "neigh_modify every 1 delay 0 check yes"]
 
 
-def _dynamics(arm: Sample, unit: LammpsUnits, seed: int) -> list[str]:
+def _dynamics(
+    arm: Sample, unit: LammpsUnits, seed: int, constraints: Sequence[str] = ()
+) -> list[str]:
+    """Heat bath, then constraints, then motion: SHAKE must see all forces, and come before npt."""
     t, damp = arm.temperature_k, arm.damping_fs / unit.time_fs
     if arm.ensemble == "npt":
         # A barostat a thousand steps slow, LAMMPS's own advice.
         pressure, slow = arm.pressure_bar / unit.pressure_bar, 1000 * arm.timestep_fs / unit.time_fs
         p = f"iso {pressure:g} {pressure:g} {slow:g}"
-        return [f"fix motion all npt temp {t} {t} {damp:g} {p}"]
+        return [*constraints, f"fix motion all npt temp {t} {t} {damp:g} {p}"]
     if arm.ensemble == "nvt" and arm.thermostat == "nose-hoover":
-        return [f"fix motion all nvt temp {t} {t} {damp:g}"]
-    lines = ["fix motion all nve"]
+        return [*constraints, f"fix motion all nvt temp {t} {t} {damp:g}"]
+    lines = [*constraints, "fix motion all nve"]
     if arm.ensemble == "nvt":
         style = {"langevin": "langevin", "csvr": "temp/csvr"}[arm.thermostat]
-        lines.append(f"fix bath all {style} {t} {t} {damp:g} {seed}")
+        lines.insert(0, f"fix bath all {style} {t} {t} {damp:g} {seed}")
     return lines
 
 
-def _stop_dynamics(arm: Sample) -> list[str]:
+def _stop_dynamics(arm: Sample, constraints: Sequence[str]) -> list[str]:
     bath = arm.ensemble == "nvt" and arm.thermostat != "nose-hoover"
-    return ["unfix motion", *(["unfix bath"] if bath else [])]
+    names = ["motion", *(["bath"] if bath else []), *(line.split()[1] for line in constraints)]
+    return [f"unfix {name}" for name in names]
 
 
-def _output(arm: Sample, atoms: Atoms, unit: LammpsUnits, biased: bool) -> list[str]:
+def _output(arm: Sample, atoms: Atoms, forces: Forces, biased: bool) -> list[str]:
     """Dump and energies from before the bias, with all digits."""
+    unit = LAMMPS_UNITS[forces.units]
     lines = [
         "",
         "# output: forces of the store, energy and virial of the force field alone",
-        *_computes(),
-        f"dump frames all custom {arm.stride} {DUMP} {DUMP_COLUMNS}",
+        *_computes(forces),
+        f"dump frames all custom {arm.stride} {DUMP} {_columns(forces)}",
         "dump_modify frames sort id format float %.17g flush yes "
         f"element {' '.join(_species(atoms))}",
         "variable bias_energy equal " + ("f_bias" if biased else "0.0"),
         f"fix thermo all ave/time {arm.stride} 1 {arm.stride} c_energy c_thermo_temp v_bias_energy "
-        + " ".join(f"c_virial[{k}]" for k in range(1, 7))
+        + f"{_VIRIAL} v_tail"
         + f' file {THERMO} format " %.17g"',
         "# an explosion ends the run; what was written until then is kept",
         "compute force_norm all property/atom fx fy fz",
@@ -169,11 +189,20 @@ def _output(arm: Sample, atoms: Atoms, unit: LammpsUnits, biased: bool) -> list[
     return lines
 
 
-def _computes() -> list[str]:
-    return [
+def _columns(forces: Forces) -> str:
+    return f"{DUMP_COLUMNS} {ATOMIC_COLUMN}" if forces.atomic_energies else DUMP_COLUMNS
+
+
+def _computes(forces: Forces) -> list[str]:
+    """Energy and virial without any fix; the tail correction, which no atom's energy holds."""
+    lines = [
         f"compute energy all pe {UNBIASED_PARTS}",
         f"compute virial all pressure NULL {UNBIASED_PARTS}",
+        "variable tail equal " + ("etail" if forces.atomic_energies else "0.0"),
     ]
+    if forces.atomic_energies:
+        lines.append(f"compute atomic_energy all pe/atom {UNBIASED_PARTS}")
+    return lines
 
 
 def _species(atoms: Atoms) -> list[str]:
@@ -198,6 +227,10 @@ def plumed_file(bias: Bias, atoms: Atoms, temperature_k: float, plugin: Path, st
         words.append(f"BIASFACTOR={bias.biasfactor:g}")
     if bias.cutoff_ang is not None:
         words.append(f"CUTOFF={bias.cutoff_ang:g}")
+    if bias.ramp_steps is not None:
+        words.append(f"RAMP={bias.ramp_steps}")
+    if bias.hills:
+        words.append("RESTART=YES")
     if not atoms.pbc.any():
         words.append("NOPBC")
     lines = [
@@ -233,19 +266,29 @@ def with_plugin(text: str, plugin: Path) -> str:
     return text
 
 
+def carry_hills(source: Path, target: Path) -> None:
+    """Copy a hills file for a run that counts its steps from 0 again.
+
+    Steps of carried hills become 0: the action deposits once a step number, and hills newer
+    than the run would be warned about.
+    """
+    with source.open() as old, target.open("w") as new:
+        for line in old:
+            new.write(re.sub(r"\bstep=\d+", "step=0", line))
+
+
 def rerun_deck(atoms: Atoms, forces: Forces, dump: str) -> str:
     """Deck that evaluates stored frames; steps of the dump are frame numbers."""
-    virial = " ".join(f"c_virial[{k}]" for k in range(1, 7))
     lines = [
         "# metamd: labels of stored frames, no bias",
         *_setup(atoms, forces),
         "fix unbiased all store/force",
-        *_computes(),
+        *_computes(forces),
         "variable no_bias equal 0.0",
         "thermo 1",
-        f"thermo_style custom step c_energy temp v_no_bias {virial}",
+        f"thermo_style custom step c_energy temp v_no_bias {_VIRIAL} v_tail",
         "thermo_modify line one format float %.17g",
-        f"dump frames all custom 1 {DUMP} {DUMP_COLUMNS}",
+        f"dump frames all custom 1 {DUMP} {_columns(forces)}",
         f"dump_modify frames sort id format float %.17g element {' '.join(_species(atoms))}",
         f"rerun {dump} dump x y z box yes",
         "",

@@ -14,6 +14,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from metamd.deck import ATOMIC_COLUMN
 from metamd.errors import DataError
 from metamd.frames import Frames
 from metamd.units import LAMMPS_UNITS, virial_from_pressure
@@ -21,7 +22,12 @@ from metamd.units import LAMMPS_UNITS, virial_from_pressure
 Array = NDArray[np.float64]
 
 #: Columns of ``thermo.dat`` and of the rerun deck's log, in LAMMPS's units.
-THERMO_COLUMNS = ("step", "energy", "temp", "bias", "pxx", "pyy", "pzz", "pxy", "pxz", "pyz")
+THERMO_COLUMNS = (
+    *("step", "energy", "temp", "bias", "pxx", "pyy", "pzz", "pxy", "pxz", "pyz"),
+    "tail",
+)
+#: Per-atom energies must add up to the energy this well, eV an atom.
+ATOMIC_SUM_EV = 1e-6
 
 
 def read_dump(
@@ -113,8 +119,8 @@ def _dump_frames(
     forces = [find(f"f_unbiased[{k}]") for k in (1, 2, 3)]
     if total_forces and None in forces:
         forces = [find(f"f{a}") for a in "xyz"]
-    element, kind = find("element"), find("type")
-    positions, labels, symbols = [], [], None
+    element, kind, atomic = find("element"), find("type"), find(ATOMIC_COLUMN)
+    positions, labels, shares, symbols = [], [], [], None
     for number, (_, _, table) in enumerate(frames):
         table = table[np.argsort(table[:, ids].astype(int))]
         if element is not None:
@@ -129,6 +135,8 @@ def _dump_frames(
         positions.append(table[:, xyz].astype(float))  # type: ignore[index]
         if None not in forces:
             labels.append(table[:, forces].astype(float))  # type: ignore[index]
+        if atomic is not None:
+            shares.append(table[:, atomic].astype(float))
     assert symbols is not None
     cells = np.array([cell for _, cell, _ in frames])
     return Frames(
@@ -136,6 +144,7 @@ def _dump_frames(
         positions=np.array(positions),
         cell=cells if cells.any() else None,
         forces=np.array(labels) if labels else None,
+        atomic_energy=np.array(shares) if shares else None,
         info={"step": np.array([step for step, _, _ in frames])},
         source=str(path),
     )
@@ -171,11 +180,15 @@ def add_thermo(frames: Frames, table: Array, units: str = "metal") -> Frames:
     """Join energies (and virials in a cell) to the frames of a dump by step.
 
     Args:
-        table: THERMO_COLUMNS, [n_rows, 10]: step, energy, temperature (K), bias, six virial
-            pressures, in LAMMPS's units.
-        units: LAMMPS's units; the frames' forces are converted as well.
+        table: THERMO_COLUMNS, [n_rows, 11]: step, energy, temperature (K), bias, six virial
+            pressures, tail correction, in LAMMPS's units.
+        units: LAMMPS's units; the frames' forces and per-atom energies are converted as well.
 
-    Frames without an energy line (a killed run) are left out.
+    Frames without an energy line (a killed run) are left out.  The tail correction of a cutoff
+    belongs to no atom in LAMMPS; every atom gets the same share, so that the sum is the energy.
+
+    Raises:
+        DataError: per-atom energies that do not add up to the energy.
     """
     steps = frames.info["step"]
     frames = frames[np.flatnonzero(np.isin(steps, table[:, 0].astype(int)))]
@@ -190,17 +203,33 @@ def add_thermo(frames: Frames, table: Array, units: str = "metal") -> Frames:
                 for p, v in zip(lines[:, 4:10], volumes, strict=True)
             ]
         )
+    atomic = frames.atomic_energy
+    if atomic is not None:
+        atomic = (atomic + lines[:, 10:] / frames.n_atoms) * unit.energy_ev
+        _check_sum(frames, atomic, lines[:, 1] * unit.energy_ev)
     return replace(
         frames,
         energy=lines[:, 1] * unit.energy_ev,
         forces=None if frames.forces is None else frames.forces * unit.energy_ev,
         virial=virial,
+        atomic_energy=atomic,
         info={
             **frames.info,
             "kinetic_temperature_k": lines[:, 2],
             "bias_ev": lines[:, 3] * unit.energy_ev,
         },
     )
+
+
+def _check_sum(frames: Frames, atomic: Array, energy: Array) -> None:
+    off = np.abs(atomic.sum(axis=1) - energy) / frames.n_atoms
+    if len(off) and not off.max() < ATOMIC_SUM_EV:
+        k = int(off.argmax())
+        raise DataError(
+            f"{frames.source}: frame {k}: the per-atom energies add up to "
+            f"{atomic[k].sum():.8g} eV, the energy is {energy[k]:.8g} eV; a style of this force "
+            "field has none (set reference.atomic_energies = false)."
+        )
 
 
 def write_dump(frames: Frames, path: Path) -> None:

@@ -19,6 +19,7 @@ from metamd.frames import Array, Frames, load_frames
 
 #: Stored predictions belong to a frame when no atom lies further off than this.
 SAME_POSITION_ANG = 1e-3
+FORCE_RMSE = "force-rmse.npy"
 
 
 @dataclass(frozen=True)
@@ -248,3 +249,20 @@ def _check_same(stored: Frames, frames: Frames) -> None:
             f"({off[bad[0]]:.3g} A off, {bad.size} frames in all); predictions must be in the "
             "order of the data."
         )
+
+
+def force_error_task(
+    folder: Path, models: list[str], frames: str, indices: list[int]
+) -> dict[str, Any]:
+    """Task: force RMSE of each of some frames, eV/A, into ``force-rmse.npy``.
+
+    Args:
+        folder: of the task.
+        models: DeePMD models; the RMSE is over all of them.
+        frames: labelled frames, .npz.
+        indices: which of them.
+    """
+    some = load_frames(frames)[np.asarray(indices, dtype=np.intp)]
+    rmse = predict(models, some).force_rmse(some)
+    np.save(folder / FORCE_RMSE, rmse)
+    return {"frames": len(some), "rmse_ev_per_ang": float(np.sqrt(np.mean(rmse**2)))}

@@ -37,17 +37,70 @@ PACKAGES = (
 )
 
 
-@dataclass
-class State:
-    """What the stages of a run have given so far."""
+GIVEN_DATA = "given"
 
-    atoms: Atoms
+
+@dataclass
+class IterationState:
+    """What the stages of one iteration have given so far.
+
+    Attributes:
+        number: from 0.
+        reference_steps: single points of walkers that the reference moves.
+        picked: what selection said, by arm; ``selected``: the frames it chose.
+        labels, datasets: by arm (``given`` for ``loop.data``).
+        augmented: augmented frames by arm, as ``augment_system`` says.
+        train_data: the data sets each ensemble is trained on, those of earlier iterations too.
+        stop: why the loop ended with this iteration; None where it did not.
+    """
+
+    number: int
     samples: list[SampleResult] = field(default_factory=list)
+    reference_steps: int = 0
+    picked: dict[str, Any] = field(default_factory=dict)
     selected: dict[str, Frames] = field(default_factory=dict)
     labels: dict[str, LabelResult] = field(default_factory=dict)
     datasets: dict[str, DatasetResult] = field(default_factory=dict)
+    augmented: dict[str, dict[str, Any]] = field(default_factory=dict)
+    train_data: dict[str, list[DatasetResult]] = field(default_factory=dict)
     models: list[Model] = field(default_factory=list)
     validation: Validation | None = None
+    stop: str | None = None
+
+    @property
+    def reference_calls(self) -> int:
+        """Single points spent: steps of reference-driven walkers, labels, rechecks."""
+        labels = sum(r.computed + r.rechecked + len(r.failures) for r in self.labels.values())
+        return self.reference_steps + labels
+
+    @property
+    def uncertain_fraction(self) -> float | None:
+        """Part of the new frames that the ensemble does not know; None where it was not asked."""
+        parts = [
+            (1 - self.picked[s.arm.name].deviation["known"], len(s.frames))
+            for s in self.samples
+            if s.arm.name in self.picked and self.picked[s.arm.name].deviation is not None
+        ]
+        total = sum(n for _, n in parts)
+        return sum(f * n for f, n in parts) / total if total else None
+
+
+@dataclass
+class State:
+    """What a run has given so far, iteration by iteration."""
+
+    atoms: Atoms
+    iterations: list[IterationState] = field(default_factory=list)
+
+    @property
+    def result(self) -> IterationState | None:
+        """The last iteration that trained models."""
+        return next((i for i in reversed(self.iterations) if i.models), None)
+
+
+def shown_name(name: str, iteration: int) -> str:
+    """Name of an arm or data set in tables: that of iteration 0 is plain."""
+    return name if iteration == 0 else f"{name}@{iteration}"
 
 
 def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str, Any]:
@@ -57,7 +110,6 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
     def relative(path: Path) -> str:
         return str(path.relative_to(root))
 
-    seconds = workspace.seconds()
     summary: dict[str, Any] = {
         "metamd_version": __version__,
         "system": {
@@ -69,11 +121,8 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
             "periodic": bool(state.atoms.pbc.any()),
         },
         "reference": config.reference.model_dump(mode="json"),
-        "arms": _arms(config, state, relative),
-        "seconds": {
-            **{k: round(v, 2) for k, v in seconds.items()},
-            "total": round(sum(seconds.values()), 2),
-        },
+        "arms": _arms(state, relative),
+        "seconds": _seconds(workspace.seconds()),
         "versions": versions(),
         "seeds": {
             "sample": {arm.name: arm.seed for arm in config.sample},
@@ -84,77 +133,142 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
         "config_toml": workspace.run_file_text,
         "citations": run_citations(config),
     }
-    if state.labels:
+    if any(i.labels for i in state.iterations):
         summary["labels"] = _labels(state)
-    if state.datasets:
-        summary["datasets"] = [
-            {
-                "name": d.name,
-                "arms": [d.name],
-                "train": d.n_train,
-                "heldout": d.n_heldout,
-                "path": relative(d.heldout.parent),
-                "heldout_frames": relative(d.heldout_frames),
-            }
-            for d in state.datasets.values()
+    if any(i.datasets for i in state.iterations):
+        summary["datasets"] = _datasets(state, relative)
+    if augmented := {k: a for i in state.iterations for k, a in i.augmented.items()}:
+        summary["augmented"] = [
+            {"name": name, **one, "system": relative(Path(one["system"]))}
+            for name, one in augmented.items()
         ]
-    if state.models:
-        summary["models"] = [
-            {
-                "train": m.train,
-                "seed": m.seed,
-                "path": relative(m.path),
-                "seconds": m.seconds,
-                "lcurve": relative(m.lcurve),
-            }
-            for m in state.models
-        ]
-    if state.validation is not None:
-        tests = {name: d.heldout_frames for name, d in state.datasets.items()}
-        summary |= state.validation.summary_entries(root, tests)
+    if state.result is not None:
+        summary["models"] = _models(state.result, relative)
+        summary |= _validation(state.result, state, root)
+    if config.loop.iterations > 1:
+        summary["iterations"] = [_iteration(i, relative) for i in state.iterations]
     return summary
 
 
-def _arms(config: RunConfig, state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]:
+def _seconds(table: dict[str, float]) -> dict[str, Any]:
+    """Wall seconds by stage, summed over iterations."""
+    stages: dict[str, float] = {}
+    for key, value in table.items():
+        stage = key.rpartition("/")[2]
+        stages[stage] = stages.get(stage, 0.0) + value
+    return {
+        **{k: round(v, 2) for k, v in stages.items()},
+        "total": round(sum(stages.values()), 2),
+    }
+
+
+def _datasets(state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": shown_name(name, iteration.number),
+            "arms": [name],
+            "iteration": iteration.number,
+            "train": d.n_train,
+            "heldout": d.n_heldout,
+            "path": relative(d.folder),
+            "heldout_frames": None if d.heldout_frames is None else relative(d.heldout_frames),
+        }
+        for iteration in state.iterations
+        for name, d in iteration.datasets.items()
+    ]
+
+
+def _models(state: IterationState, relative: Callable[[Path], str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "train": m.train,
+            "seed": m.seed,
+            "path": relative(m.path),
+            "seconds": m.seconds,
+            "lcurve": relative(m.lcurve),
+        }
+        for m in state.models
+    ]
+
+
+def _validation(result: IterationState, state: State, root: Path) -> dict[str, Any]:
+    """Errors and dynamics of the last models."""
+    if result.validation is None:
+        return {}
+    tests = {
+        name: d.heldout_frames
+        for i in state.iterations
+        for name, d in i.datasets.items()
+        if d.heldout_frames is not None
+    }
+    return result.validation.summary_entries(root, tests)
+
+
+def _iteration(state: IterationState, relative: Callable[[Path], str]) -> dict[str, Any]:
+    """One line of the loop's history: what it chose, learned and decided."""
+    entry: dict[str, Any] = {
+        "iteration": state.number,
+        "selected": {name: len(p.indices) for name, p in state.picked.items()},
+        "deviation": {name: p.deviation for name, p in state.picked.items() if p.deviation},
+        "reference_calls": state.reference_calls,
+        "train_frames": {
+            name: sum(d.n_train for d in data) for name, data in state.train_data.items()
+        },
+        "models": _models(state, relative),
+        "stop": state.stop,
+    }
+    if state.validation is not None:
+        entry["force_rmse_ev_per_ang"] = {
+            f"{row['train']} on {row['test']}": row["force_rmse_ev_per_ang"]["mean"]
+            for row in state.validation.cross_errors
+        }
+    return entry
+
+
+def _arms(state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]:
     graph = BondGraph.of(
         state.atoms.get_chemical_symbols(),
         state.atoms.positions,
         state.atoms.cell.array if state.atoms.pbc.any() else None,
     )
-    zero = energy_zero([s.frames for s in state.samples])
+    zero = energy_zero([s.frames for i in state.iterations for s in i.samples])
     rows = []
-    for sample in state.samples:
-        arm = sample.arm
-        chosen = state.selected.get(arm.name)
-        rows.append(
-            {
-                "name": arm.name,
-                "method": arm.method,
-                "engine": arm.engine,
-                "role": arm.role,
-                "temperature_k": arm.temperature_k,
-                "timestep_fs": arm.timestep_fs,
-                "steps": arm.steps,
-                "n_frames": len(sample.frames),
-                "n_selected": None if chosen is None else len(chosen),
-                "walkers": arm.walkers,
-                "stopped_walkers": sample.stopped,
-                "frames": relative(sample.path),
-                **arm_numbers(sample.frames, graph, zero),
-            }
-        )
+    for iteration in state.iterations:
+        for sample in iteration.samples:
+            arm = sample.arm
+            chosen = iteration.picked.get(arm.name)
+            rows.append(
+                {
+                    "name": shown_name(arm.name, iteration.number),
+                    "iteration": iteration.number,
+                    "method": arm.method,
+                    "engine": arm.engine,
+                    "role": arm.role,
+                    "temperature_k": arm.temperature_k,
+                    "timestep_fs": arm.timestep_fs,
+                    "steps": arm.steps,
+                    "n_frames": len(sample.frames),
+                    "n_selected": None if chosen is None else len(chosen.indices),
+                    "walkers": arm.walkers,
+                    "stopped_walkers": sample.stopped,
+                    "frames": relative(sample.path),
+                    **arm_numbers(sample.frames, graph, zero),
+                }
+            )
     return rows
 
 
 def _labels(state: State) -> dict[str, Any]:
-    results = state.labels
+    results = [
+        (shown_name(name, i.number), r) for i in state.iterations for name, r in i.labels.items()
+    ]
     return {
-        "computed": sum(r.computed for r in results.values()),
-        "reused": sum(r.reused for r in results.values()),
-        "rechecked": sum(r.rechecked for r in results.values()),
-        "worst_recheck_ev_per_ang": max(r.worst_recheck_ev_per_ang for r in results.values()),
-        "failed": sum(len(r.failures) for r in results.values()),
-        "failures": [{"arm": name, **f} for name, r in results.items() for f in r.failures],
+        "computed": sum(r.computed for _, r in results),
+        "reused": sum(r.reused for _, r in results),
+        "rechecked": sum(r.rechecked for _, r in results),
+        "worst_recheck_ev_per_ang": max(r.worst_recheck_ev_per_ang for _, r in results),
+        "failed": sum(len(r.failures) for _, r in results),
+        "failures": [{"arm": name, **f} for name, r in results for f in r.failures],
     }
 
 

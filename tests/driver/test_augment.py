@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from metamd.augment import Spring, Springs, augment
-from metamd.augment.perturb import counted_pairs, displaced, spring_changes, system_weights
+from metamd.augment.perturb import counted_pairs, displaced, spring_changes
 from metamd.config import Augment
 from metamd.errors import DataError
 from metamd.frames import Frames
+from metamd.train import Augmented
 from metamd.units import KCAL_MOL_EV
 
 
@@ -141,4 +143,7 @@ def test_augmented_frames_say_where_they_come_from() -> None:
 
 
 def test_weight_is_deepmds_auto_prob() -> None:
-    assert system_weights(2, 0.25) == "prob_sys_size; 0:2:0.75; 2:3:0.25"
+    assert Augmented((Path("a"),), 0.25).auto_prob(2) == "prob_sys_size; 0:2:0.75; 2:3:0.25"
+    assert Augmented((Path("a"), Path("b")), 0.1).auto_prob(1) == (
+        "prob_sys_size; 0:1:0.9; 1:3:0.1"
+    )

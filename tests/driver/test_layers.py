@@ -9,6 +9,7 @@ DRIVER = Path(__file__).resolve().parents[2] / "driver" / "metamd"
 STAGES = {"sample", "select", "augment", "label", "dataset", "train", "validate", "report"}
 TOP = {
     "loop",
+    "improve",
     "summary",
     "judge",
     "compare",

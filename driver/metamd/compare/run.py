@@ -26,11 +26,11 @@ from metamd.execution import Executor
 from metamd.frames import Frames, concatenate, save_deepmd, save_npz
 from metamd.judge import cluster_labels
 from metamd.label import LabelResult, label_frames
-from metamd.loop import check_reference, check_run
+from metamd.loop.check import check_reference, check_run
 from metamd.predict import predict
 from metamd.sample import sample_arms
 from metamd.select import select
-from metamd.train import train_all, train_ensemble
+from metamd.train import Augmented, train_all, train_ensemble
 from metamd.validate.models import ModelFile, validate_models
 from metamd.workspace import RUN_FILE, StageClock, Workspace, set_aside, write_json
 
@@ -234,16 +234,25 @@ class _Comparison:
     def train(self) -> None:
         tests = {n: self._test_system(n) for n in self.state.test_files}
         tasks = {}
-        for (arm, seed, size), systems in self.state.systems.items():
-            sampler = next(a.sample for a in self.config.arms if a.name == arm)
+        arms = {arm.name: arm for arm in self.config.arms}
+        for (name, seed, size), systems in self.state.systems.items():
+            arm = arms[name]
             config = self.config.train.model_copy(update={"models": 1, "seed": seed})
-            tasks[arm, size, seed] = train_ensemble(
-                f"{arm}/n-{size}", systems, [tests[sampler]], config, self.folder / "train"
+            extra = None
+            if arm.augment is not None:
+                extra = Augmented(tuple(systems[1:]), arm.augment.weight)
+            tasks[name, size, seed] = train_ensemble(
+                f"{name}/n-{size}",
+                systems[:1],
+                [tests[arm.sample]],
+                config,
+                self.folder / "train",
+                augmented=extra,
             )
         names = {f"{a}|{n}|{s}": t for (a, n, s), t in tasks.items()}
         for model in train_all(names, self.executor):
-            arm, size_text, _ = model.train.split("|")
-            self.state.models.append((arm, int(size_text), model))
+            name, size_text, _ = model.train.split("|")
+            self.state.models.append((name, int(size_text), model))
 
     def _test_system(self, name: str) -> Path:
         """The test set as DeePMD wants it for its learning curve."""

@@ -6,7 +6,8 @@ Unknown keys are errors; units are in the names.
 
 from metamd.config.compare import Arm, Compare, CompareConfig, load_compare
 from metamd.config.execution import Execution
-from metamd.config.runfile import RunConfig, load_config, parse_config, schema_json
+from metamd.config.loop import Loop, LoopSelect
+from metamd.config.runfile import RunConfig, is_thermal, load_config, parse_config, schema_json
 from metamd.config.sample import Bias, Sample
 from metamd.config.select import Augment, Flatten, Select
 from metamd.config.system import Reference, System
@@ -23,6 +24,8 @@ __all__ = [
     "Execution",
     "Flatten",
     "Label",
+    "Loop",
+    "LoopSelect",
     "Reference",
     "RunConfig",
     "Sample",
@@ -30,6 +33,7 @@ __all__ = [
     "System",
     "Train",
     "Validate",
+    "is_thermal",
     "load_compare",
     "load_config",
     "parse_config",

@@ -11,8 +11,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from metamd.config.base import Table
 from metamd.config.execution import Execution
+from metamd.config.loop import Loop
 from metamd.config.sample import Sample
-from metamd.config.select import Select
+from metamd.config.select import Augment, Select
 from metamd.config.system import Reference, System
 from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
@@ -30,8 +31,11 @@ class RunConfig(Table):
     select: Select = Select()
     label: Label = Label()
     dataset: Dataset = Dataset()
+    augment: Augment | None = None
+    """Augmented frames that training takes as well; by default none."""
     train: Train = Train()
     validation: Validate = Field(default=Validate(), alias="validate")
+    loop: Loop = Loop()
     execution: Execution = Execution()
 
     @model_validator(mode="after")
@@ -49,7 +53,37 @@ class RunConfig(Table):
                 raise ValueError(
                     f'[[sample]] {arm.name!r}: engine = "lammps" needs commands (pair_style lines)'
                 )
+        self._loop_fits()
+        self._augment_fits()
         return self
+
+    def _loop_fits(self) -> None:
+        loop, needs_ensemble = self.loop, ("deviation", "flatten")
+        has_test = any(arm.role == "test" for arm in self.sample)
+        if loop.stop_force_error_ev_per_ang is not None and not has_test:
+            raise ValueError(
+                'loop.stop_force_error_ev_per_ang needs a [[sample]] with role = "test"'
+            )
+        if loop.iterations > 1 and self.train.models < 2 and loop.select.method in needs_ensemble:
+            raise ValueError(
+                f'loop.select.method = "{loop.select.method}" needs train.models = 2 or more: one '
+                "model cannot disagree with itself"
+            )
+
+    def _augment_fits(self) -> None:
+        """Springs come from plain dynamics: the spread of a biased run is no temperature's."""
+        if self.augment is None or self.augment.springs is not None:
+            return
+        if not any(is_thermal(arm) for arm in self.sample):
+            raise ValueError(
+                'augment needs a [[sample]] with method = "md" and role = "train" to fit springs '
+                'to, or springs = "file.json"'
+            )
+
+
+def is_thermal(arm: Sample) -> bool:
+    """Are this arm's training frames plain dynamics at its temperature?"""
+    return arm.method == "md" and arm.role == "train" and arm.plumed is None and arm.deck is None
 
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -127,6 +161,8 @@ def absolute_paths(table: AnyTable, path: Path, key: str) -> AnyTable:
             changes[name] = existing(value, name)
         elif isinstance(value, tuple) and value and isinstance(value[0], Path):
             changes[name] = tuple(existing(v, name) for v in value)
+        elif isinstance(value, Table):
+            changes[name] = absolute_paths(value, path, f"{key}.{name}")
     return table.model_copy(update=changes)
 
 
@@ -142,7 +178,9 @@ def _absolute(config: Config, path: Path) -> Config:
             "reference": fixed(config.reference, "reference"),
             "sample": tuple(fixed(arm, f"sample[{k + 1}]") for k, arm in enumerate(config.sample)),
             "select": fixed(config.select, "select"),
+            "augment": config.augment and fixed(config.augment, "augment"),
             "train": fixed(config.train, "train"),
+            "loop": fixed(config.loop, "loop"),
         }
     )
 

@@ -29,6 +29,11 @@ class Bias(Table):
     """Atoms in the matrix, numbers from 1; empty: all."""
     wall_ang: PositiveFloat | None = None
     """Wall on the distance of every atom from the centre, A: keeps a cluster together."""
+    hills: tuple[Path, ...] = ()
+    """Hills files to begin with, of the same atoms, metric and sigma: walker k takes file k
+    (modulo their number) and goes on depositing."""
+    ramp_steps: PositiveInt | None = None
+    """Steps over which hills, read and new, grow to their height; none: at once."""
 
 
 class Sample(Table):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from metamd.config.base import Seed, Table
 
@@ -59,7 +59,24 @@ class Train(Table):
     """Learning rate at the end; it decays exponentially in between."""
     energy_only: bool = False
     """Leave forces out of the loss (Herr 2018 trained so)."""
+    repulsion: Literal["none", "zbl"] = "none"
+    """``zbl``: below ``repulsion_inner_ang`` the model is the ZBL repulsion of nuclei, from
+    ``repulsion_outer_ang`` on the net alone (TensorFlow back-end; no compression then)."""
+    repulsion_inner_ang: PositiveFloat = 0.4
+    """Distance of an atom's nearest neighbour below which only ZBL counts, A."""
+    repulsion_outer_ang: PositiveFloat = 0.7
+    """Distance from which only the net counts, A; below the shortest distance in the data."""
     compress: bool = True
     """Compress the frozen model (tabulated embedding; TensorFlow back-end)."""
     seed: Seed = 1
     """Seed of the first model; model k uses seed + k."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Train:
+        if self.repulsion_outer_ang <= self.repulsion_inner_ang:
+            raise ValueError("repulsion_outer_ang must be above repulsion_inner_ang")
+        if self.repulsion_outer_ang * 2 > self.cutoff_ang:
+            raise ValueError("repulsion_outer_ang must be at most half of cutoff_ang")
+        if self.repulsion == "zbl" and self.backend != "tensorflow":
+            raise ValueError('repulsion = "zbl" needs backend = "tensorflow"')
+        return self

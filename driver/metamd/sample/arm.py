@@ -19,6 +19,7 @@ from metamd.config import Reference, Sample, System
 from metamd.deck import Forces, model_commands
 from metamd.errors import InputError, TaskError
 from metamd.execution import Executor, Failure, Task, last_useful_line, run_lmp, run_program
+from metamd.forcefields import reference_forces
 from metamd.frames import Frames, concatenate, load_npz, save_npz
 from metamd.plugins import plumed_actions_library
 from metamd.reference import fingerprint
@@ -106,14 +107,13 @@ def walker_task(
         if not leftover.name.startswith("."):
             leftover.unlink() if leftover.is_file() else shutil.rmtree(leftover)
     write_walker(folder, sample, method, atoms, walker, charge, multiplicity)
-    if sample.engine == "reference":
+    if _callback(sample, method):
         run_program(
             [sys.executable, "-m", "metamd.sample.walker", str(folder)], folder, "walker.log"
         )
         outcome: dict[str, Any] = json.loads((folder / "outcome.json").read_text())
     else:
-        units = method.units if sample.engine == "lammps" else "metal"
-        outcome = _run_lmp(folder, sample, atoms, units)
+        outcome = _run_lmp(folder, sample, atoms, _forces(sample, method, atoms).units)
     if outcome["frames"] == 0:
         raise TaskError(f"no good frame: {outcome['stopped'] or 'nothing was written'}")
     return outcome
@@ -130,7 +130,9 @@ def write_walker(
 ) -> None:
     """Write a self-contained folder: deck, data file, PLUMED file and what they need."""
     species = sorted(set(atoms.get_chemical_symbols()))
-    forces = _forces(arm, reference, species, folder)
+    forces = _forces(arm, reference, atoms)
+    if arm.model is not None:
+        shutil.copy2(arm.model, folder / _model_name(arm.model))
     deck.write_data(atoms, species, folder / deck.DATA, forces.atom_style)
     write(folder / "start.xyz", atoms, format="extxyz")
     text = (
@@ -153,9 +155,11 @@ def write_walker(
         (folder / deck.PLUMED_FILE).write_text(
             deck.plumed_file(arm.bias, atoms, arm.temperature_k, plugin, arm.stride)
         )
-    for path in (*arm.files, *(reference.files if arm.engine == "lammps" else ())):
+        if arm.bias.hills:
+            deck.carry_hills(arm.bias.hills[walker % len(arm.bias.hills)], folder / deck.HILLS)
+    for path in (*arm.files, *(reference.files if arm.engine != "model" else ())):
         shutil.copy2(path, folder / path.name)
-    if arm.engine == "reference":
+    if _callback(arm, reference):
         (folder / "walker.json").write_text(
             json.dumps(
                 {
@@ -173,14 +177,27 @@ def write_walker(
         )
 
 
-def _forces(arm: Sample, reference: Reference, species: list[str], folder: Path) -> Forces:
-    if arm.engine == "reference" and reference.kind == "ase":
+def _callback(arm: Sample, reference: Reference) -> bool:
+    """Whether an ASE calculator drives LAMMPS, through the walker's program."""
+    return arm.engine == "reference" and reference.kind == "ase"
+
+
+def _forces(arm: Sample, reference: Reference, atoms: Atoms) -> Forces:
+    if _callback(arm, reference):
         return Forces()
     if arm.engine == "model":
         assert arm.model is not None
-        shutil.copy2(arm.model, folder / f"model{arm.model.suffix}")
-        return Forces(model_commands(f"model{arm.model.suffix}", species))
-    return Forces(arm.commands or reference.commands, reference.atom_style, reference.units)
+        species = sorted(set(atoms.get_chemical_symbols()))
+        return Forces(model_commands(_model_name(arm.model), species))
+    if arm.commands:
+        return Forces(arm.commands, reference.atom_style, reference.units)
+    if reference.kind == "lammps":
+        return reference_forces(reference, atoms)
+    return Forces((), reference.atom_style, reference.units)
+
+
+def _model_name(model: Path) -> str:
+    return f"model{model.suffix}"
 
 
 def _run_lmp(folder: Path, arm: Sample, atoms: Atoms, units: str) -> dict[str, Any]:
@@ -244,8 +261,9 @@ def _collect(
             f"arm {arm.name}: no walker gave a frame; the first: {stopped[0]['reason']}"
         )
     source = ""
-    if arm.engine == "reference" or (
-        arm.engine == "lammps" and reference.kind == "lammps" and not (arm.commands or arm.deck)
+    own_lines = bool(arm.commands or arm.deck)
+    if _callback(arm, reference) or (
+        arm.engine != "model" and reference.kind == "lammps" and not own_lines
     ):
         source = fingerprint(reference, system)
     frames = concatenate(parts).with_info(
