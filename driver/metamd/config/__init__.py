@@ -4,6 +4,7 @@
 Unknown keys are errors; units are in the names.
 """
 
+from metamd.config.compare import Arm, Compare, CompareConfig, load_compare
 from metamd.config.execution import Execution, TimeLimits
 from metamd.config.loop import Loop, LoopSelect
 from metamd.config.runfile import RunConfig, is_thermal, load_config, parse_config, schema_json
@@ -14,8 +15,11 @@ from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
 
 __all__ = [
+    "Arm",
     "Augment",
     "Bias",
+    "Compare",
+    "CompareConfig",
     "Dataset",
     "Execution",
     "Flatten",
@@ -34,6 +38,7 @@ __all__ = [
     "Validate",
     "Wte",
     "is_thermal",
+    "load_compare",
     "load_config",
     "parse_config",
     "schema_json",
