@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metamd.config import Dataset
 from metamd.errors import DataError
-from metamd.frames import Frames, save_deepmd, save_npz
-from metamd.workspace import set_aside
+from metamd.frames import Frames, content_hash, save_deepmd, save_npz
+from metamd.workspace import MANIFEST, fingerprint, read_manifest, set_aside, write_json
 
 
 @dataclass(frozen=True)
@@ -20,18 +21,22 @@ class DatasetResult:
 
     Attributes:
         name: the arm.
+        folder: where they lie.
         train: DeePMD system to train on; None for a test arm.
-        heldout: DeePMD system no model of this arm is trained on.
+        heldout: DeePMD system no model is trained on; None where all frames are trained on.
         n_train, n_heldout: numbers of frames.
-        heldout_frames: the same held-out frames with their provenance.
+        heldout_frames: the same held-out frames with their provenance; None as ``heldout``.
+        sha256: of positions, energies and forces; names the content.
     """
 
     name: str
+    folder: Path
     train: Path | None
-    heldout: Path
+    heldout: Path | None
     n_train: int
     n_heldout: int
-    heldout_frames: Path
+    heldout_frames: Path | None
+    sha256: str
 
 
 def split_blocks(
@@ -71,30 +76,47 @@ def split_blocks(
 
 
 def make_dataset(
-    name: str, frames: Frames, config: Dataset, folder: Path, test_only: bool = False
+    name: str,
+    frames: Frames,
+    config: Dataset,
+    folder: Path,
+    use: Literal["split", "test", "train"] = "split",
 ) -> DatasetResult:
-    """Write one arm's DeePMD systems under ``folder``; what stands there already is kept aside."""
-    if test_only:
-        train, heldout = np.array([], dtype=int), np.arange(len(frames))
-    else:
-        walker = frames.info.get("walker", np.zeros(len(frames), int))
-        step = frames.info.get("step", np.arange(len(frames)))
+    """Write one arm's DeePMD systems under ``folder``.
+
+    What stands there already is taken when it holds these very frames, and kept aside if not.
+
+    Args:
+        use: ``split``: train and held-out blocks; ``test``: all held out; ``train``: none.
+    """
+    n = len(frames)
+    none, every = np.array([], dtype=np.intp), np.arange(n, dtype=np.intp)
+    if use == "split":
+        walker = frames.info.get("walker", np.zeros(n, int))
+        step = frames.info.get("step", np.arange(n))
         train, heldout = split_blocks(np.asarray(walker), np.asarray(step), config)
-    complete = folder / "complete"
-    if folder.exists() and not complete.exists():
-        set_aside(folder, "interrupted")
-    if not complete.exists():
+    else:
+        train, heldout = (none, every) if use == "test" else (every, none)
+    digest = content_hash(frames)
+    print_ = fingerprint([digest, train, heldout])
+    stored = read_manifest(folder)
+    if folder.exists() and (stored is None or stored.get("fingerprint") != print_):
+        set_aside(folder, "interrupted" if stored is None else "old")
+    if not folder.exists():
         folder.mkdir(parents=True)
         if len(train):
             save_deepmd(frames[train], folder / "train")
-        save_deepmd(frames[heldout], folder / "heldout")
-        save_npz(frames[heldout], folder / "heldout.npz")
-        complete.touch()
+        if len(heldout):
+            save_deepmd(frames[heldout], folder / "heldout")
+            save_npz(frames[heldout], folder / "heldout.npz")
+        write_json(folder / MANIFEST, {"fingerprint": print_, "sha256": digest})
     return DatasetResult(
         name=name,
+        folder=folder,
         train=folder / "train" if len(train) else None,
-        heldout=folder / "heldout",
+        heldout=folder / "heldout" if len(heldout) else None,
         n_train=len(train),
         n_heldout=len(heldout),
-        heldout_frames=folder / "heldout.npz",
+        heldout_frames=folder / "heldout.npz" if len(heldout) else None,
+        sha256=digest,
     )

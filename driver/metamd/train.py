@@ -15,24 +15,44 @@ import numpy as np
 from metamd.config import Train
 from metamd.errors import InputError, TaskError
 from metamd.execution import Executor, Task, last_useful_line, report_progress, run_program
-from metamd.frames import Frames, load_frames
+from metamd.frames import Frames, content_hash, load_frames
+from metamd.repulsion import write_zbl_table
 from metamd.workspace import write_json
 
 TRAIN_TASK = "metamd.train:train_member"
 MODEL = "model.pb"
+ZBL_TABLE = "zbl.txt"
 #: Room in the neighbour list for denser frames than those looked at.
 NEIGHBOUR_MARGIN = 1.3
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model: ensemble (what it was trained on), seed, frozen file, learning curve."""
+    """A trained model: ensemble (what it was trained on), seed, frozen file, learning curve,
+    and the folder of the training whose weights it began with."""
 
     train: str
     seed: int
     path: Path
     lcurve: Path
     seconds: float
+    started_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """Augmented systems, and the share of training batches that is drawn from them."""
+
+    systems: tuple[Path, ...]
+    weight: float
+
+    def auto_prob(self, n_real: int) -> str:
+        """DeePMD's ``auto_prob`` for ``n_real`` real systems followed by the augmented ones.
+
+        DeePMD knows no weight per frame: inside both groups systems count by their size.
+        """
+        last = n_real + len(self.systems)
+        return f"prob_sys_size; 0:{n_real}:{1 - self.weight:g}; {n_real}:{last}:{self.weight:g}"
 
 
 def neighbour_selection(frames: Frames, cutoff_ang: float) -> dict[str, int]:
@@ -62,8 +82,13 @@ def deepmd_input(
     species: list[str],
     sel: dict[str, int],
     seed: int,
+    augmented: Augmented | None = None,
 ) -> dict[str, Any]:
-    """DeePMD's input; a person's own file goes through and only its gaps are filled."""
+    """DeePMD's input; a person's own file goes through and only its gaps are filled.
+
+    Raises:
+        InputError: that file is no JSON, or names its own systems although frames are augmented.
+    """
     steps = config.steps
     ours: dict[str, Any] = {
         "model": {
@@ -92,7 +117,8 @@ def deepmd_input(
             "start_pref_e": 1.0 if config.energy_only else 0.02,
             "limit_pref_e": 1.0,
             "start_pref_f": 0.0 if config.energy_only else 1000.0,
-            "limit_pref_f": 0.0 if config.energy_only else 10.0,
+            # Forces still count at the end: the verdict is about them, and energies gain too.
+            "limit_pref_f": 0.0 if config.energy_only else 100.0,
             "start_pref_v": 0.0,
             "limit_pref_v": 0.0,
         },
@@ -113,13 +139,33 @@ def deepmd_input(
             "disp_file": "lcurve.out",
         },
     }
+    if augmented is not None:
+        data = ours["training"]["training_data"]
+        data["auto_prob"] = augmented.auto_prob(len(systems))
+        data["systems"] += [str(path) for path in augmented.systems]
+    if config.repulsion == "zbl":
+        ours["model"] |= {
+            "use_srtab": ZBL_TABLE,
+            "smin_alpha": 0.1,
+            "sw_rmin": config.repulsion_inner_ang,
+            "sw_rmax": config.repulsion_outer_ang,
+        }
     if config.deepmd is None:
         return ours
     try:
         own = json.loads(config.deepmd.read_text())
     except ValueError as error:
         raise InputError(f"{config.deepmd}: is not valid JSON ({error}).") from error
-    return _filled(own, ours)
+    if augmented is not None and own.get("training", {}).get("training_data", {}).get("systems"):
+        raise InputError(
+            f"{config.deepmd}: training.training_data.systems are given there; augmented frames "
+            "can only join the systems that the run file makes."
+        )
+    filled = _filled(own, ours)
+    for part in ("descriptor", "fitting_net"):
+        # Taken whole, but members of an ensemble must differ.
+        filled["model"][part].setdefault("seed", seed)
+    return filled
 
 
 def _filled(own: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
@@ -137,13 +183,28 @@ def _filled(own: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
 
 def train_ensemble(
     name: str,
-    systems: Sequence[Path],
+    systems: Sequence[Path | None],
     heldout: Sequence[Path],
     config: Train,
     folder: Path,
+    start_from: Sequence[Path] = (),
+    augmented: Augmented | None = None,
 ) -> list[Task]:
-    """The training tasks of one ensemble; members are independent of each other."""
-    frames = [load_frames(path) for path in systems]
+    """The training tasks of one ensemble; members are independent of each other.
+
+    Args:
+        name: of the ensemble; member k works in ``folder/name/seed-k``.
+        systems: DeePMD systems to train on (None is passed over).
+        heldout: systems for the learning curve; the training systems where there are none.
+        config: ``[train]``.
+        folder: of all ensembles.
+        start_from: folders of trainings, one a member, whose weights are the start; their
+            descriptor is kept, its ``sel`` too.
+        augmented: augmented systems to train on as well, with their weight.
+    """
+    paths = [path for path in systems if path is not None]
+    extra = augmented.systems if augmented is not None else ()
+    frames = [load_frames(path) for path in (*paths, *extra)]
     species = sorted({s for part in frames for s in part.species})
     sel: dict[str, int] = {}
     for part in frames:
@@ -152,18 +213,18 @@ def train_ensemble(
     tasks = []
     for member in range(config.models):
         seed = config.seed + member
-        tasks.append(
-            Task(
-                TRAIN_TASK,
-                folder / name / f"seed-{seed}",
-                {
-                    "deepmd": deepmd_input(config, systems, heldout, species, sel, seed),
-                    "backend": config.backend,
-                    "compress": config.compress,
-                },
-                f"training {name}, seed {seed}",
-            )
-        )
+        arguments: dict[str, Any] = {
+            "deepmd": deepmd_input(config, paths, heldout or paths, species, sel, seed, augmented),
+            "backend": config.backend,
+            "compress": config.compress and config.repulsion == "none",
+            "data": [content_hash(part) for part in frames],
+        }
+        if member < len(start_from):
+            arguments["start_from"] = str(start_from[member])
+        if config.repulsion == "zbl":
+            arguments["zbl_outer_ang"] = config.repulsion_outer_ang
+        where = folder / name / f"seed-{seed}"
+        tasks.append(Task(TRAIN_TASK, where, arguments, f"training {name}, seed {seed}"))
     return tasks
 
 
@@ -183,29 +244,70 @@ def train_all(tasks_by_name: dict[str, list[Task]], executor: Executor) -> list[
             path=task.folder / result["model"],
             lcurve=task.folder / "lcurve.out",
             seconds=result["seconds"],
+            started_from=task.arguments.get("start_from"),
         )
         for name, task, result in zip(names, tasks, results, strict=True)
     ]
 
 
 def train_member(
-    folder: Path, deepmd: dict[str, Any], backend: str, compress: bool
+    folder: Path,
+    deepmd: dict[str, Any],
+    backend: str,
+    compress: bool,
+    data: list[str],
+    start_from: str | None = None,
+    zbl_outer_ang: float | None = None,
 ) -> dict[str, Any]:
-    """Task: ``dp train`` (from its last checkpoint, if there is one), freeze, compress."""
+    """Task: ``dp train`` (from its last checkpoint, if there is one), freeze, compress.
+
+    ``data`` (hashes of the systems) makes a training with other frames another task.
+    """
     import time
 
     start = time.perf_counter()
-    write_json(folder / "input.json", deepmd)
     flag = {"tensorflow": "--tf", "pytorch": "--pt"}[backend]
     # The neighbour statistics of the training data go into the model; compression needs them.
     command = ["dp", flag, "train", "input.json"]
-    steps = deepmd["training"]["numb_steps"]
     checkpoint = _last_checkpoint(folder, deepmd["training"].get("save_ckpt", "model.ckpt"))
+    if start_from is not None:
+        deepmd = _same_descriptor(deepmd, Path(start_from))
     if checkpoint is not None:
         command += ["--restart", checkpoint]
-    with _LearningCurve(folder, steps):
+    elif start_from is not None:
+        command += ["--init-model", str(_weights(Path(start_from)))]
+    if zbl_outer_ang is not None:
+        model = deepmd["model"]
+        write_zbl_table(
+            folder / ZBL_TABLE, model["type_map"], zbl_outer_ang, model["descriptor"]["rcut"]
+        )
+    write_json(folder / "input.json", deepmd)
+    with _LearningCurve(folder, deepmd["training"]["numb_steps"]):
         run_program(command, folder, "train.log")
     return _freeze(folder, flag, compress) | {"seconds": round(time.perf_counter() - start, 2)}
+
+
+def _weights(folder: Path) -> Path:
+    """The checkpoint of a finished training.
+
+    Raises:
+        TaskError: it is not there any more.
+    """
+    deepmd = json.loads((folder / "input.json").read_text())
+    name = _last_checkpoint(folder, deepmd["training"].get("save_ckpt", "model.ckpt"))
+    if name is None:
+        raise TaskError(f"{folder}: has no checkpoint to start warm from")
+    return folder / name
+
+
+def _same_descriptor(deepmd: dict[str, Any], start_from: Path) -> dict[str, Any]:
+    """The input with the earlier model's descriptor and nets: weights fit nothing else."""
+    earlier = json.loads((start_from / "input.json").read_text())["model"]
+    model = dict(deepmd["model"])
+    for key in ("type_map", "descriptor", "fitting_net"):
+        if key in earlier:
+            model[key] = earlier[key]
+    return {**deepmd, "model": model}
 
 
 def _freeze(folder: Path, flag: str, compress: bool) -> dict[str, Any]:

@@ -49,6 +49,6 @@ def test_systems_on_disk_hold_the_split(tmp_path: Path) -> None:
     assert len(load_frames(result.heldout)) == result.n_heldout
     again = make_dataset("a", frames, Dataset(), tmp_path / "a")
     assert again == result
-    test_only = make_dataset("b", frames, Dataset(), tmp_path / "b", test_only=True)
+    test_only = make_dataset("b", frames, Dataset(), tmp_path / "b", use="test")
     assert test_only.train is None
     assert test_only.n_heldout == 60

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from ase.io import read
 
-from metamd.deck import read_dump, write_dump
+from metamd.dump import read_dump, write_dump
 from metamd.errors import DataError
 from metamd.frames import (
     Frames,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from metamd import deck
 from metamd.config import Reference
-from metamd.deck import Forces
-from metamd.execution import run_lmp
-from metamd.frames import Frames, load_npz, save_npz
+from metamd.forcefields import reference_forces
+from metamd.frames import load_npz, save_npz
+from metamd.rerun import rerun
 
 
 def label_batch(
@@ -23,43 +19,19 @@ def label_batch(
     reference: dict[str, Any],
     charge: int,
     multiplicity: int,
+    structure: str | None = None,
 ) -> dict[str, Any]:
-    """Task: energies, forces and (in a cell) virials of frames start..stop of ``source``.
+    """Task: labels of frames start..stop of ``source``, with virials in a cell.
 
+    Per-atom energies come where the force field has them.
+    Bonds are those of ``structure`` (its first frame), where the force field has bonds.
     ``charge`` and ``multiplicity`` mean nothing to a force field; they are there because every
     label task is called alike.
     """
     method = Reference.model_validate(reference)
     frames = load_npz(Path(source))[start:stop]
-    for path in method.files:
-        shutil.copy2(path, folder / path.name)
-    species = frames.species
-    deck.write_data(frames.to_atoms(0), species, folder / deck.DATA, method.atom_style)
-    deck.write_dump(frames, folder / "frames-in.dump")
-    forces = Forces(method.commands, method.atom_style, method.units)
-    (folder / deck.DECK).write_text(deck.rerun_deck(frames.to_atoms(0), forces, "frames-in.dump"))
-    for leftover in (deck.DUMP, deck.THERMO):
-        (folder / leftover).unlink(missing_ok=True)
-    run_lmp(folder, deck.DECK, "screen.log")
-    labelled = deck.add_thermo(
-        deck.read_dump(folder / deck.DUMP),
-        deck.read_log_thermo(folder / "log.lammps"),
-        method.units,
-    )
-    row = labelled.info["step"]
-    if not np.array_equal(row, np.arange(len(frames))):
-        raise ValueError(f"rerun gave {len(row)} frames of {len(frames)}")
-    save_npz(
-        Frames(
-            symbols=frames.symbols,
-            positions=frames.positions,
-            cell=frames.cell,
-            energy=labelled.energy,
-            forces=labelled.forces,
-            virial=labelled.virial,
-            info=frames.info,
-            source=frames.source,
-        ),
-        folder / "labels.npz",
-    )
+    # The box and the boundaries are those of the frames.
+    atoms = (frames if structure is None else load_npz(Path(structure))).to_atoms(0)
+    labelled = rerun(frames, reference_forces(method, atoms), folder, method.files, atoms)
+    save_npz(labelled, folder / "labels.npz")
     return {"labelled": len(frames), "failures": []}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
 
 from metamd.config import Label, Reference, System
 from metamd.errors import TaskError
 from metamd.execution import Executor, Failure, Task
-from metamd.frames import Frames, load_npz, save_npz
+from metamd.frames import Frames, from_atoms, load_npz, save_npz
 from metamd.reference import fingerprint
+
+Array = NDArray[np.float64]
 
 ASE_TASK = "metamd.label.ase_batch:label_batch"
 LAMMPS_TASK = "metamd.label.lammps_batch:label_batch"
@@ -39,6 +43,38 @@ class LabelResult:
     failures: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass
+class _Labels:
+    """Labels by frame of the input; rows of frames without one hold NaN.
+
+    Attributes:
+        energy: eV, [n_frames]; the others follow, None where no label has them.
+        failures: ``frame`` and ``reason`` of each frame the reference failed for.
+    """
+
+    energy: Array
+    forces: Array
+    virial: Array | None = None
+    atomic_energy: Array | None = None
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def none(cls, frames: Frames) -> _Labels:
+        return cls(np.full(len(frames), np.nan), np.full(frames.positions.shape, np.nan))
+
+    def take(self, rows: NDArray[Any], source: Frames) -> None:
+        """Set the labels of these frames, one row of ``source`` each."""
+        assert source.energy is not None
+        assert source.forces is not None
+        self.energy[rows], self.forces[rows] = source.energy, source.forces
+        for name in ("virial", "atomic_energy"):
+            if (value := getattr(source, name)) is None:
+                continue
+            if getattr(self, name) is None:
+                setattr(self, name, np.full((len(self.energy), *value.shape[1:]), np.nan))
+            getattr(self, name)[rows] = value
+
+
 def label_frames(
     frames: Frames,
     config: Label,
@@ -46,11 +82,16 @@ def label_frames(
     system: System,
     folder: Path,
     executor: Executor,
+    structure: Atoms | None = None,
 ) -> LabelResult:
     """Label ``frames`` with the reference.
 
     Frames whose ``label_source`` names this very reference keep their labels; of these a few are
     computed again, so that a biased force could not slip in unseen.
+
+    Args:
+        structure: the structure whose molecules a LAMMPS force field with bonds takes (cut or
+            stretched bonds of a frame are bonds all the same); by default the first frame.
 
     Raises:
         TaskError: taken-over labels disagree with the reference, or not one frame was labelled.
@@ -60,22 +101,23 @@ def label_frames(
     check = keep[np.unique(np.linspace(0, len(keep) - 1, config.recheck).astype(int))]
     check = check if len(keep) else keep
     wanted = np.concatenate([todo, check]).astype(int)
-    energy, forces, virial, failures = _compute(
-        frames, wanted, config, reference, system, folder, executor
-    )
-    worst = _compare(frames, check, energy, forces, config)
-    failed = {f["frame"] for f in failures} & set(todo.tolist())
-    good = np.array([k for k in range(len(frames)) if k not in failed], dtype=int)
+    tasks = _tasks(frames, wanted, config, reference, system, folder, structure)
+    labels = _Labels.none(frames)
+    _gather(tasks, executor.run(f"label {folder.name}", tasks), wanted, labels)
+    worst = _compare(frames, check, labels, config)
+    if len(keep):
+        labels.take(keep, frames[keep])
+    good = np.flatnonzero(np.isfinite(labels.energy))
     if not len(good):
-        raise TaskError(f"no frame could be labelled; the first: {failures[0]['reason']}")
-    labelled = _merge(frames, reusable, energy, forces, virial)[good]
+        raise TaskError(f"no frame could be labelled; the first: {labels.failures[0]['reason']}")
+    failures = [f for f in labels.failures if not reusable[f["frame"]]]
     return LabelResult(
-        frames=labelled.with_info(label_source=fingerprint(reference, system)),
-        computed=len(todo) - len(failed),
+        frames=_labelled(frames, labels, good, fingerprint(reference, system)),
+        computed=len(todo) - len(failures),
         reused=len(keep),
         rechecked=len(check),
         worst_recheck_ev_per_ang=worst,
-        failures=[f for f in failures if f["frame"] in failed],
+        failures=failures,
     )
 
 
@@ -86,77 +128,72 @@ def _reusable(frames: Frames, config: Label, source: str) -> NDArray[Any]:
     return np.asarray(frames.info["label_source"] == source)
 
 
-def _compute(
+def _tasks(
     frames: Frames,
     wanted: NDArray[Any],
     config: Label,
     reference: Reference,
     system: System,
     folder: Path,
-    executor: Executor,
-) -> tuple[dict[int, float], dict[int, Any], dict[int, Any], list[dict[str, Any]]]:
-    """Labels by frame index, and the frames that failed with their reasons."""
-    energy: dict[int, float] = {}
-    forces: dict[int, Any] = {}
-    virial: dict[int, Any] = {}
-    failures: list[dict[str, Any]] = []
+    structure: Atoms | None,
+) -> list[Task]:
+    """One task a batch; the frames to label go into one file beside them."""
     if not len(wanted):
-        return energy, forces, virial, failures
+        return []
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "to-label.npz"
-    bare = replace(frames.without_labels()[wanted], info={"index": wanted})
     if not source.exists():
-        save_npz(bare, source)
-    tasks = [
+        save_npz(replace(frames.without_labels()[wanted], info={"index": wanted}), source)
+    arguments: dict[str, Any] = {
+        "source": str(source),
+        "reference": reference.model_dump(mode="json"),
+        "charge": system.charge,
+        "multiplicity": system.multiplicity,
+    }
+    if reference.kind == "lammps" and structure is not None:
+        start = folder / "structure.npz"
+        if not start.exists():
+            save_npz(from_atoms([structure], "structure"), start)
+        arguments["structure"] = str(start)
+    return [
         Task(
             ASE_TASK if reference.kind == "ase" else LAMMPS_TASK,
             folder / f"batch-{number:05d}",
-            {
-                "source": str(source),
-                "start": start,
-                "stop": min(start + config.batch, len(wanted)),
-                "reference": reference.model_dump(mode="json"),
-                "charge": system.charge,
-                "multiplicity": system.multiplicity,
-            },
+            {**arguments, "start": start, "stop": min(start + config.batch, len(wanted))},
             f"label batch {number} of {folder.name}",
         )
         for number, start in enumerate(range(0, len(wanted), config.batch))
     ]
-    for task, outcome in zip(tasks, executor.run(f"label {folder.name}", tasks), strict=True):
+
+
+def _gather(
+    tasks: list[Task],
+    outcomes: Iterable[dict[str, Any] | Failure],
+    wanted: NDArray[Any],
+    labels: _Labels,
+) -> None:
+    """Put what the batches gave into ``labels``, failures with their reasons."""
+    for task, outcome in zip(tasks, outcomes, strict=True):
         indices = wanted[task.arguments["start"] : task.arguments["stop"]]
         if isinstance(outcome, Failure):
-            failures += [{"frame": int(k), "reason": outcome.reason} for k in indices]
+            labels.failures += [{"frame": int(k), "reason": outcome.reason} for k in indices]
             continue
-        failures += [
+        labels.failures += [
             {"frame": int(indices[f["row"]]), "reason": f["reason"]} for f in outcome["failures"]
         ]
-        if outcome["labelled"] == 0:
-            continue
-        batch = load_npz(task.folder / "labels.npz")
-        assert batch.energy is not None
-        assert batch.forces is not None
-        for row, k in enumerate(batch.info["index"].tolist()):
-            energy[k], forces[k] = float(batch.energy[row]), batch.forces[row]
-            if batch.virial is not None:
-                virial[k] = batch.virial[row]
-    return energy, forces, virial, failures
+        if outcome["labelled"]:
+            batch = load_npz(task.folder / "labels.npz")
+            labels.take(batch.info["index"], batch)
 
 
-def _compare(
-    frames: Frames,
-    check: NDArray[Any],
-    energy: dict[int, float],
-    forces: dict[int, Any],
-    config: Label,
-) -> float:
+def _compare(frames: Frames, check: NDArray[Any], labels: _Labels, config: Label) -> float:
     """Largest force difference between taken-over labels and the same frames computed again."""
     worst = 0.0
     for k in check.tolist():
-        if k not in energy:
+        if np.isnan(labels.energy[k]):
             continue
         assert frames.forces is not None
-        difference = float(np.abs(forces[k] - frames.forces[k]).max())
+        difference = float(np.abs(labels.forces[k] - frames.forces[k]).max())
         worst = max(worst, difference)
         if difference > config.recheck_tolerance_ev_per_ang:
             raise TaskError(
@@ -167,29 +204,16 @@ def _compare(
     return worst
 
 
-def _merge(
-    frames: Frames,
-    reusable: NDArray[Any],
-    energy: dict[int, float],
-    forces: dict[int, Any],
-    virial: dict[int, Any],
-) -> Frames:
-    n = len(frames)
-    all_energy, all_forces = np.zeros(n), np.zeros(frames.positions.shape)
-    all_virial = np.zeros((n, 3, 3))
-    has_virial = frames.cell is not None and (bool(virial) or frames.virial is not None)
-    if frames.energy is not None and frames.forces is not None:
-        all_energy[reusable], all_forces[reusable] = (
-            frames.energy[reusable],
-            frames.forces[reusable],
-        )
-    if frames.virial is not None:
-        all_virial[reusable] = frames.virial[reusable]
-    for k in energy:
-        if not reusable[k]:
-            all_energy[k], all_forces[k] = energy[k], forces[k]
-            if k in virial:
-                all_virial[k] = virial[k]
+def _labelled(frames: Frames, labels: _Labels, good: NDArray[Any], source: str) -> Frames:
+    """The frames that have labels, each with its own; what only some have is left out."""
+
+    def of_all(value: Array | None) -> Array | None:
+        return None if value is None or np.isnan(value[good]).any() else value[good]
+
     return replace(
-        frames, energy=all_energy, forces=all_forces, virial=all_virial if has_virial else None
-    )
+        frames.without_labels()[good],
+        energy=labels.energy[good],
+        forces=labels.forces[good],
+        virial=None if frames.cell is None else of_all(labels.virial),
+        atomic_energy=of_all(labels.atomic_energy),
+    ).with_info(label_source=source)

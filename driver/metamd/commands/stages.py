@@ -1,0 +1,144 @@
+"""Single stages on files that people already have: label, train, validate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from metamd.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from metamd.frames import Frames
+
+console = Console(stderr=True)
+out = Console()
+
+RunFile = Annotated[Path, typer.Argument(help="Run file (TOML).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to a typer application."""
+    app.command("label")(label_command)
+    app.command("train")(train_command)
+    app.command("validate")(validate_command)
+
+
+def label_command(
+    run_file: RunFile,
+    data: Annotated[Path, typer.Argument(help="Frames: DeePMD system, extended XYZ, dump, npz.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the labels.")],
+) -> None:
+    """Label frames with the reference of a run file."""
+    from metamd.config import load_config
+    from metamd.execution import Executor
+    from metamd.frames import load_frames, save_extxyz, save_npz
+    from metamd.label import label_frames
+
+    config = load_config(run_file)
+    frames = load_frames(data)
+    _new_folder(output)
+    with Executor(config.execution, output / "logs", console) as executor:
+        result = label_frames(
+            frames, config.label, config.reference, config.system, output, executor
+        )
+    save_npz(result.frames, output / "labelled.npz")
+    save_extxyz(result.frames, output / "labelled.xyz")
+    out.print(
+        f"{result.computed} labelled, {result.reused} taken over, {len(result.failures)} set aside"
+    )
+    for failure in result.failures:
+        out.print(f"frame {failure['frame']}: {failure['reason']}")
+
+
+def train_command(
+    run_file: RunFile,
+    systems: Annotated[list[Path], typer.Argument(help="DeePMD systems to train on.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the models.")],
+    heldout: Annotated[
+        list[Path] | None, typer.Option(help="DeePMD systems for the learning curve.")
+    ] = None,
+) -> None:
+    """Train an ensemble on DeePMD systems with the [train] table of a run file."""
+    from metamd.config import load_config
+    from metamd.execution import Executor
+    from metamd.train import train_all, train_ensemble
+
+    config = load_config(run_file)
+    _new_folder(output)
+    paths = [path.resolve() for path in systems]
+    tests = [path.resolve() for path in heldout or systems]
+    tasks = {"model": train_ensemble("model", paths, tests, config.train, output.resolve())}
+    with Executor(config.execution, output / "logs", console) as executor:
+        models = train_all(tasks, executor)
+    for model in models:
+        out.print(f"seed {model.seed}: {model.path} ({model.seconds:.0f} s)")
+
+
+def validate_command(
+    run_file: RunFile,
+    model: Annotated[list[Path], typer.Option(help="Frozen DeePMD model; repeat for an ensemble.")],
+    data: Annotated[list[Path], typer.Option(help="Labelled frames to test on; repeatable.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the results.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+) -> None:
+    """Judge any DeePMD models by the [validate] table of a run file; writes a report."""
+    from metamd.config import load_config
+    from metamd.execution import Executor
+    from metamd.judge import judge_files
+    from metamd.loop import check_run
+    from metamd.report import write_report
+    from metamd.report.terminal import print_summary
+
+    config = load_config(run_file)
+    atoms = check_run(config)
+    tests = _test_sets(data)
+    for path in model:
+        if not path.exists():
+            raise InputError(f"--model {path}: no such file.")
+    _new_folder(output)
+    with Executor(config.execution, output / "logs", console) as executor:
+        summary = judge_files(
+            config, atoms, model, tests, output.resolve(), executor, run_file.read_text()
+        )
+    path = write_report(output)
+    if json_:
+        print(json.dumps(summary, indent=2))
+    else:
+        print_summary(summary, out)
+        out.print(f"report: {path}")
+    if not summary["cross_errors"] and config.validation.checks_frames:
+        raise typer.Exit(1)
+
+
+def _test_sets(data: list[Path]) -> dict[str, Frames | DataError]:
+    """Test sets by the names of their files; what is wrong with a file stands in its place."""
+    from metamd.frames import load_frames
+
+    out: dict[str, Frames | DataError] = {}
+    for path in data:
+        name = path.stem if path.stem not in out else f"{path.resolve().parent.name}-{path.stem}"
+        number = 2
+        while name in out:
+            name, number = f"{path.stem}-{number}", number + 1
+        if not path.exists():
+            raise InputError(f"--data {path}: no such file or folder.")
+        try:
+            out[name] = load_frames(path)
+        except DataError as error:
+            # The others are still looked at; the report says what is missing.
+            console.print(f"--data {error}", soft_wrap=True)
+            out[name] = error
+    return out
+
+
+def _new_folder(path: Path) -> None:
+    if path.exists() and any(path.iterdir()):
+        raise InputError(f"--output {path}: is not empty; nothing there is overwritten.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {path}: cannot be made ({error.strerror}).") from error

@@ -1,0 +1,272 @@
+"""LAMMPS dumps and tables of energies: read, joined into frames, and written.
+
+What is read back as forces and energy of our own runs comes from before the bias.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metamd.deck import ATOMIC_COLUMN
+from metamd.errors import DataError
+from metamd.frames import Frames
+from metamd.units import LAMMPS_UNITS, virial_from_pressure
+
+Array = NDArray[np.float64]
+
+#: Columns of ``thermo.dat`` and of the rerun deck's log, in LAMMPS's units.
+THERMO_COLUMNS = (
+    *("step", "energy", "temp", "bias", "pxx", "pyy", "pzz", "pxy", "pxz", "pyz"),
+    "tail",
+)
+#: Per-atom energies must add up to the energy this well, eV an atom.
+ATOMIC_SUM_EV = 1e-6
+
+
+def read_dump(
+    path: Path, type_map: Sequence[str] | None = None, total_forces: bool = False
+) -> Frames:
+    """Frames of a LAMMPS text dump (id, element or type, x|xu, optionally forces).
+
+    Forces are the columns f_unbiased[1..3] of our own runs; with ``total_forces`` also fx fy fz
+    (units metal), which hold the bias of a biased run.  A torn last frame, as a killed run leaves
+    it, is left out with a warning.
+
+    Raises:
+        DataError: no frame, missing columns, or atoms that differ between frames.
+    """
+    frames: list[tuple[int, Array, Array]] = []
+    header: list[str] = []
+    with path.open() as handle:
+        while (item := handle.readline()).startswith("ITEM: TIMESTEP"):
+            try:
+                frame = _read_dump_frame(handle)
+            except (ValueError, IndexError, EOFError):
+                _refuse_torn_inside(path, handle, len(frames))
+                warnings.warn(
+                    f"{path}: frame {len(frames)} is torn and left out; {len(frames)} are whole.",
+                    stacklevel=2,
+                )
+                break
+            header = frame[3]
+            frames.append(frame[:3])
+        else:
+            if item.strip():
+                raise DataError(f"{path}: frame {len(frames)} is not a LAMMPS dump frame.")
+    if not frames:
+        raise DataError(f"{path}: holds no complete frame.")
+    return _dump_frames(path, frames, header, type_map, total_forces)
+
+
+def _refuse_torn_inside(path: Path, handle: TextIO, frame: int) -> None:
+    """A killed run tears the last frame only; one with frames behind it is a broken file."""
+    if any(line.startswith("ITEM: TIMESTEP") for line in handle):
+        raise DataError(f"{path}: frame {frame} is torn, and there are frames after it.")
+
+
+def _read_dump_frame(handle: object) -> tuple[int, Array, Array, list[str]]:
+    line = handle.readline  # type: ignore[attr-defined]
+    step = int(line())
+    line()
+    n = int(line())
+    bounds = line().split()
+    box = np.array([[float(w) for w in line().split()] for _ in range(3)])
+    columns = line().split()[2:]
+    rows = [line() for _ in range(n)]
+    if not rows[-1].endswith("\n"):
+        raise EOFError
+    table = np.array([row.split() for row in rows])
+    if table.shape != (n, len(columns)):
+        raise EOFError
+    periodic = "pp" in bounds
+    cell = _dump_cell(box, triclinic="xy" in bounds) if periodic else np.zeros((3, 3))
+    return step, cell, table, columns
+
+
+def _dump_cell(box: Array, triclinic: bool) -> Array:
+    lo, hi = box[:, 0].copy(), box[:, 1].copy()
+    xy, xz, yz = box[:, 2] if triclinic else (0.0, 0.0, 0.0)
+    # LAMMPS writes the bounding box of a tilted cell.
+    lo[0] -= min(0.0, xy, xz, xy + xz)
+    hi[0] -= max(0.0, xy, xz, xy + xz)
+    lo[1] -= min(0.0, yz)
+    hi[1] -= max(0.0, yz)
+    lx, ly, lz = hi - lo
+    return np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
+
+
+def _dump_frames(
+    path: Path,
+    frames: list[tuple[int, Array, Array]],
+    columns: list[str],
+    type_map: Sequence[str] | None,
+    total_forces: bool,
+) -> Frames:
+    def find(*names: str) -> int | None:
+        return next((columns.index(n) for n in names if n in columns), None)
+
+    xyz = [find(f"{a}u", a) for a in "xyz"]
+    ids = find("id")
+    if ids is None or any(c is None for c in xyz):
+        raise DataError(f"{path}: needs the columns id, x, y, z (or xu, yu, zu).")
+    forces = [find(f"f_unbiased[{k}]") for k in (1, 2, 3)]
+    if total_forces and None in forces:
+        forces = [find(f"f{a}") for a in "xyz"]
+    element, kind, atomic = find("element"), find("type"), find(ATOMIC_COLUMN)
+    positions, labels, shares, symbols = [], [], [], None
+    for number, (_, _, table) in enumerate(frames):
+        table = table[np.argsort(table[:, ids].astype(int))]
+        if element is not None:
+            names = tuple(str(s) for s in table[:, element])
+        elif kind is not None and type_map:
+            names = tuple(type_map[int(t) - 1] for t in table[:, kind])
+        else:
+            raise DataError(f"{path}: has no element column; give the type map.")
+        if symbols is not None and names != symbols:
+            raise DataError(f"{path}: frame {number} has other atoms than frame 0.")
+        symbols = names
+        positions.append(table[:, xyz].astype(float))  # type: ignore[index]
+        if None not in forces:
+            labels.append(table[:, forces].astype(float))  # type: ignore[index]
+        if atomic is not None:
+            shares.append(table[:, atomic].astype(float))
+    assert symbols is not None
+    cells = np.array([cell for _, cell, _ in frames])
+    return Frames(
+        symbols=symbols,
+        positions=np.array(positions),
+        cell=cells if cells.any() else None,
+        forces=np.array(labels) if labels else None,
+        atomic_energy=np.array(shares) if shares else None,
+        info={"step": np.array([step for step, _, _ in frames])},
+        source=str(path),
+    )
+
+
+def read_thermo(path: Path) -> Array:
+    """Rows of ``thermo.dat`` (fix ave/time): see ``add_thermo`` for the columns."""
+    return _table(path, path.read_text().splitlines())
+
+
+def read_log_thermo(path: Path) -> Array:
+    """The same rows out of a log whose ``thermo_style`` prints them (the rerun deck's)."""
+    lines = path.read_text().splitlines()
+    start = max((k for k, line in enumerate(lines) if line.split()[:1] == ["Step"]), default=0)
+    return _table(path, lines[start:])
+
+
+def _table(path: Path, lines: Sequence[str]) -> Array:
+    rows = []
+    for line in lines:
+        words = line.split()
+        try:
+            if len(words) == len(THERMO_COLUMNS):
+                rows.append([float(w) for w in words])
+        except ValueError:
+            continue  # a header
+    if not rows:
+        raise DataError(f"{path}: holds no energies.")
+    return np.array(rows)
+
+
+def add_thermo(frames: Frames, table: Array, units: str = "metal") -> Frames:
+    """Join energies (and virials in a cell) to the frames of a dump by step.
+
+    Args:
+        table: THERMO_COLUMNS, [n_rows, 11]: step, energy, temperature (K), bias, six virial
+            pressures, tail correction, in LAMMPS's units.
+        units: LAMMPS's units; the frames' forces and per-atom energies are converted as well.
+
+    Frames without an energy line (a killed run) are left out.  The tail correction of a cutoff
+    belongs to no atom in LAMMPS; every atom gets the same share, so that the sum is the energy.
+
+    Raises:
+        DataError: per-atom energies that do not add up to the energy.
+    """
+    steps = frames.info["step"]
+    frames = frames[np.flatnonzero(np.isin(steps, table[:, 0].astype(int)))]
+    match = {int(s): k for k, s in enumerate(table[:, 0])}
+    lines = table[[match[int(s)] for s in frames.info["step"]]]
+    unit, virial = LAMMPS_UNITS[units], None
+    if frames.cell is not None:
+        volumes = np.abs(np.linalg.det(frames.cell))
+        virial = np.array(
+            [
+                virial_from_pressure(p * unit.pressure_bar, v)
+                for p, v in zip(lines[:, 4:10], volumes, strict=True)
+            ]
+        )
+    atomic = frames.atomic_energy
+    if atomic is not None:
+        atomic = (atomic + lines[:, 10:] / frames.n_atoms) * unit.energy_ev
+        _check_sum(frames, atomic, lines[:, 1] * unit.energy_ev)
+    return replace(
+        frames,
+        energy=lines[:, 1] * unit.energy_ev,
+        forces=None if frames.forces is None else frames.forces * unit.energy_ev,
+        virial=virial,
+        atomic_energy=atomic,
+        info={
+            **frames.info,
+            "kinetic_temperature_k": lines[:, 2],
+            "bias_ev": lines[:, 3] * unit.energy_ev,
+        },
+    )
+
+
+def _check_sum(frames: Frames, atomic: Array, energy: Array) -> None:
+    off = np.abs(atomic.sum(axis=1) - energy) / frames.n_atoms
+    if len(off) and not off.max() < ATOMIC_SUM_EV:
+        k = int(off.argmax())
+        raise DataError(
+            f"{frames.source}: frame {k}: the per-atom energies add up to "
+            f"{atomic[k].sum():.8g} eV, the energy is {energy[k]:.8g} eV; a style of this force "
+            "field has none (set reference.atomic_energies = false)."
+        )
+
+
+def write_dump(frames: Frames, path: Path) -> None:
+    """Write positions as a LAMMPS dump, step = frame number, with all digits.
+
+    Molecules get a box around them that holds every frame.
+
+    Raises:
+        DataError: a cell that is not LAMMPS's lower triangle.
+    """
+    low, high = frames.positions.min(axis=(0, 1)) - 10, frames.positions.max(axis=(0, 1)) + 10
+    with path.open("w") as handle:
+        for k in range(len(frames)):
+            if frames.cell is None:
+                box = "ITEM: BOX BOUNDS ss ss ss\n" + "".join(
+                    f"{lo!r} {hi!r}\n" for lo, hi in zip(low.tolist(), high.tolist(), strict=True)
+                )
+            else:
+                box = _dump_box(frames.cell[k], f"{frames.source}: frame {k}")
+            handle.write(f"ITEM: TIMESTEP\n{k}\nITEM: NUMBER OF ATOMS\n{frames.n_atoms}\n{box}")
+            handle.write("ITEM: ATOMS id x y z\n")
+            for i, (x, y, z) in enumerate(frames.positions[k].tolist()):
+                handle.write(f"{i + 1} {x!r} {y!r} {z!r}\n")
+
+
+def _dump_box(cell: Array, where: str) -> str:
+    if np.abs(np.triu(cell, 1)).max() > 1e-9 or (np.diag(cell) <= 0).any():
+        raise DataError(f"{where}: LAMMPS needs the cell as a lower triangle (a along x, b in xy).")
+    (lx, ly, lz), xy, xz, yz = (
+        np.diag(cell).tolist(),
+        *(float(cell[i]) for i in ((1, 0), (2, 0), (2, 1))),
+    )
+    if not (xy or xz or yz):
+        return f"ITEM: BOX BOUNDS pp pp pp\n0 {lx!r}\n0 {ly!r}\n0 {lz!r}\n"
+    xlo, xhi = min(0.0, xy, xz, xy + xz), lx + max(0.0, xy, xz, xy + xz)
+    ylo, yhi = min(0.0, yz), ly + max(0.0, yz)
+    return (
+        "ITEM: BOX BOUNDS xy xz yz pp pp pp\n"
+        f"{xlo!r} {xhi!r} {xy!r}\n{ylo!r} {yhi!r} {xz!r}\n0 {lz!r} {yz!r}\n"
+    )

@@ -1,0 +1,89 @@
+"""When a loop ends: the stop rules, each a small function of what the iterations gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from metamd.config import Loop, RunConfig, Sample
+from metamd.summary import IterationState
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A rule that ended the loop: its key in the run file, and what it saw."""
+
+    rule: str
+    reason: str
+
+
+def reference_steps(arms: Iterable[Sample]) -> int:
+    """Single points that reference-driven walkers make: as planned, also when one stops early."""
+    return sum(
+        arm.walkers * (arm.equilibration_steps + arm.steps)
+        for arm in arms
+        if arm.engine == "reference"
+    )
+
+
+def budget_left(config: RunConfig, states: Iterable[IterationState]) -> int | None:
+    """Reference calls that the budget still allows; None without a budget."""
+    if config.loop.max_reference_calls is None:
+        return None
+    spent = sum(state.reference_calls for state in states)
+    return max(0, config.loop.max_reference_calls - spent - config.label.recheck)
+
+
+def before_training(loop: Loop, state: IterationState) -> Stop | None:
+    """Rules that look at the new frames: few that the models do not know, or none labelled."""
+    if state.number == 0:
+        return None
+    uncertain = state.uncertain_fraction
+    if uncertain is not None and uncertain < loop.stop_candidate_fraction:
+        return Stop(
+            "loop.stop_candidate_fraction",
+            f"{uncertain:.1%} of the new frames deviate by more than "
+            f"{loop.select.trust_lower_ev_per_ang} eV/A, less than the "
+            f"{loop.stop_candidate_fraction:.1%} asked for",
+        )
+    if not state.selected:
+        return Stop("loop.select", "no new frame is a candidate for a label")
+    return None
+
+
+def without_labels(loop: Loop, state: IterationState) -> Stop | None:
+    """Nothing new to train on: the budget is spent."""
+    if state.number > 0 and not state.labels:
+        return Stop(
+            "loop.max_reference_calls",
+            f"the budget of {loop.max_reference_calls} reference calls is spent",
+        )
+    return None
+
+
+def after_training(config: RunConfig, state: IterationState) -> Stop | None:
+    """Rules that look at the models: error on the test arms, number of iterations."""
+    limit = config.loop.stop_force_error_ev_per_ang
+    tests = {arm.name for arm in config.sample if arm.role == "test"}
+    if limit is not None and state.validation is not None:
+        worst = worst_errors(state, tests)
+        best = min(worst.values(), default=None)
+        if best is not None and best < limit:
+            return Stop(
+                "loop.stop_force_error_ev_per_ang",
+                f"force RMSE {best:.3g} eV/A on the worst test arm, below {limit:g}",
+            )
+    if state.number + 1 >= config.loop.iterations:
+        return Stop("loop.iterations", f"{config.loop.iterations} iterations are done")
+    return None
+
+
+def worst_errors(state: IterationState, tests: set[str]) -> dict[str, float]:
+    """For each ensemble, its largest force RMSE over the test arms, eV/A."""
+    worst: dict[str, float] = {}
+    rows = state.validation.cross_errors if state.validation is not None else []
+    for row in rows:
+        if row["test"] in tests:
+            error = float(row["force_rmse_ev_per_ang"]["mean"])
+            worst[row["train"]] = max(worst.get(row["train"], 0.0), error)
+    return worst

@@ -1,0 +1,170 @@
+"""``metamd run``: iterations until a rule ends them, from where the work folder stands."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from metamd.config import RunConfig
+from metamd.errors import InputError, MetamdError
+from metamd.execution import Executor
+from metamd.loop import rules
+from metamd.loop.check import check_reference, check_run
+from metamd.loop.iteration import Iteration, RunContext
+from metamd.loop.provenance import write_provenance
+from metamd.loop.rules import Stop
+from metamd.summary import IterationState, State, summarise
+from metamd.validate.verdict import verdict
+from metamd.workspace import RUN_FILE, StageClock, Workspace, write_json
+
+STAGES = ("sample", "select", "label", "dataset", "train", "validate", "report")
+SUMMARY = "summary.json"
+
+
+def run(
+    config: RunConfig,
+    workdir: str | Path,
+    *,
+    until: str = "report",
+    console: Console | None = None,
+    run_file_text: str = "",
+) -> dict[str, Any]:
+    """Do what ``metamd run`` does, from where the work folder stands.
+
+    Args:
+        config: a checked run file (``load_config``).
+        workdir: work folder; made where it is missing, gone on with where it is this run's.
+        until: last stage to do, one of STAGES; before ``report`` it is a stage of iteration 0.
+        console: where progress goes; standard error by default.
+        run_file_text: the run file as written, kept for the report.
+
+    Returns: the content of ``summary.json``.
+
+    Raises:
+        InputError: something given is wrong; nothing was written.
+        TaskError: a task that everything else needs failed; the work folder keeps the rest.
+    """
+    if until not in STAGES:
+        raise InputError(f"until: {until!r} is none of {', '.join(STAGES)}.")
+    console = console or Console(stderr=True)
+    atoms = check_run(config)
+    if not (Path(workdir) / RUN_FILE).exists():
+        check_reference(config, atoms)
+    with (
+        Workspace(Path(workdir), config, run_file_text) as workspace,
+        Executor(config.execution, workspace.path / "logs", console) as executor,
+    ):
+        context = RunContext(config, workspace, executor, console, atoms)
+        return _Run(context).go(until)
+
+
+class _Run:
+    """The iterations of one run and the account of them on disk."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context, self.config = context, context.config
+        self.workspace = context.workspace
+        self.state = State(context.atoms)
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%S")
+
+    def go(self, until: str) -> dict[str, Any]:
+        try:
+            finished = self._iterate(until)
+        except (MetamdError, KeyboardInterrupt) as error:
+            reason = str(error) or "stopped by the person"
+            with contextlib.suppress(OSError):
+                self._write_summary("failed", reason)
+            raise
+        if not finished:
+            return self._write_summary("running")
+        summary = self._write_summary("finished")
+        from metamd.report import write_report  # matplotlib loads only where figures are made
+
+        with StageClock(self.workspace, "report"):
+            write_report(self.workspace.path)
+        return summary
+
+    def _iterate(self, until: str) -> bool:
+        """All iterations; False where ``until`` ended the first one early."""
+        last: Iteration | None = None
+        for number in range(self.config.loop.iterations):
+            if self.config.loop.iterations > 1:
+                self.context.console.print(f"iteration {number}")
+            iteration = Iteration(self.context, number, list(self.state.iterations))
+            self.state.iterations.append(iteration.state)
+            stop = self._one(iteration, until)
+            if until != "report":
+                return False
+            if not iteration.state.models:
+                # Ended before training: the models of the iteration before are the result.
+                assert last is not None
+                self._validate(last, full=True)
+            last = iteration
+            if stop is not None:
+                iteration.state.stop = stop.reason
+                iteration.say(f"the loop ends after iteration {number}: {stop.reason}")
+                return True
+        return True
+
+    def _one(self, iteration: Iteration, until: str) -> Stop | None:
+        """One iteration; the rule that ends the loop with it, if one does."""
+        loop, state = self.config.loop, iteration.state
+        stages = STAGES[: STAGES.index(until) + 1]
+        self._stage(iteration, "sample", iteration.sample)
+        if "select" in stages:
+            self._stage(iteration, "select", iteration.select)
+            if (stop := rules.before_training(loop, state)) is not None:
+                return stop
+        if "label" in stages:
+            budget = rules.budget_left(self.config, self.state.iterations)
+            self._stage(iteration, "label", lambda: iteration.label(budget))
+            if (stop := rules.without_labels(loop, state)) is not None:
+                return stop
+        if "dataset" in stages:
+            self._stage(iteration, "dataset", iteration.dataset)
+        if "train" in stages:
+            self._stage(iteration, "train", iteration.train)
+        if "validate" not in stages:
+            return None
+        if loop.iterations > 1:
+            # The rules look at errors; dynamics and the other checks are for the last models.
+            self._validate(iteration, full=False)
+        stop = rules.after_training(self.config, state)
+        if stop is not None:
+            self._validate(iteration, full=True)
+        return stop
+
+    def _validate(self, iteration: Iteration, full: bool) -> None:
+        self._stage(iteration, "validate", lambda: iteration.validate(full))
+
+    def _stage(self, iteration: Iteration, name: str, work: Callable[[], None]) -> None:
+        with StageClock(self.workspace, f"iteration-{iteration.number}/{name}"):
+            work()
+        self._write_summary("running")
+        write_provenance(self.workspace.path, self.state)
+
+    def _write_summary(self, status: str, failure: str | None = None) -> dict[str, Any]:
+        """Write ``summary.json`` with what there is; every stage adds to it."""
+        summary = summarise(self.config, self.state, self.workspace)
+        summary |= {
+            "status": status,
+            "command": " ".join(["metamd", *sys.argv[1:]]),
+            "started": self.started,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S") if status == "finished" else None,
+        }
+        if failure is not None:
+            summary["failure"] = failure
+        if "cross_errors" in summary:
+            criterion = self.config.validation.usable_force_error_ev_per_ang
+            summary["verdict"] = verdict(summary, criterion).as_dict()
+        write_json(self.workspace.path / SUMMARY, summary)
+        return summary
+
+
+__all__ = ["STAGES", "IterationState", "run"]
