@@ -9,7 +9,7 @@ from metamd.config.loop import Loop, LoopSelect
 from metamd.config.runfile import RunConfig, load_config, parse_config, schema_json
 from metamd.config.sample import Bias, Nms, Rattle, Sample, Wte
 from metamd.config.select import Augment, Flatten, Select
-from metamd.config.system import Reference, System
+from metamd.config.system import Molecule, Packmol, Reference, System
 from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
 
@@ -22,7 +22,9 @@ __all__ = [
     "Label",
     "Loop",
     "LoopSelect",
+    "Molecule",
     "Nms",
+    "Packmol",
     "Rattle",
     "Reference",
     "RunConfig",

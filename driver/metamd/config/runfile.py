@@ -128,6 +128,10 @@ def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
                 changes[name] = tuple(existing(v, f"{key}.{name}") for v in value)
             elif isinstance(value, Table):
                 changes[name] = fixed(value, f"{key}.{name}")
+            elif isinstance(value, tuple) and value and isinstance(value[0], Table):
+                changes[name] = tuple(
+                    fixed(v, f"{key}.{name}[{k + 1}]") for k, v in enumerate(value)
+                )
         return table.model_copy(update=changes)
 
     return config.model_copy(

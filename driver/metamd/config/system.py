@@ -3,24 +3,80 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from metamd.config.base import Table
+from metamd.config.base import Seed, Table
+
+
+class Molecule(Table):
+    """One kind of molecule in a packed box."""
+
+    structure: Path | None = None
+    """File with one molecule, anything ASE reads."""
+    smiles: str | None = None
+    """Or its SMILES."""
+    count: PositiveInt
+    """How many of it."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Molecule:
+        if (self.structure is None) == (self.smiles is None):
+            raise ValueError("give structure or smiles")
+        return self
+
+
+class Packmol(Table):
+    """A periodic box of molecules, packed by packmol."""
+
+    molecules: Annotated[tuple[Molecule, ...], Field(min_length=1)]
+    """What is in it."""
+    box_ang: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """Edges of the box, A."""
+    density_g_cm3: PositiveFloat | None = None
+    """Or the density of a cubic one, g/cm3."""
+    tolerance_ang: PositiveFloat = 2.0
+    """Least distance between atoms of different molecules, A."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Packmol:
+        if (self.box_ang is None) == (self.density_g_cm3 is None):
+            raise ValueError("give box_ang or density_g_cm3")
+        return self
 
 
 class System(Table):
     """The atoms to start from."""
 
-    structure: Path
+    structure: Path | None = None
     """File with the starting structure, anything ASE reads; relative to the run file."""
+    smiles: str | None = None
+    """Or a SMILES: embedded by RDKit and relaxed with MMFF94 (extra ``metamd[smiles]``)."""
+    packmol: Packmol | None = None
+    """Or a box of molecules (extra ``metamd[packmol]``)."""
+    seed: Seed = 1
+    """Seed of the embedding and of packmol."""
     charge: int = 0
     """Total charge, e; reaches the reference."""
     multiplicity: PositiveInt = 1
     """Spin multiplicity 2S+1; reaches the reference."""
     periodic: bool | None = None
     """Periodic boundaries; by default what the structure file says."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> System:
+        given = [self.structure, self.smiles, self.packmol]
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("give one of structure, smiles and packmol")
+        return self
+
+    @property
+    def origin(self) -> str:
+        """Where the structure comes from, for messages and tables."""
+        if self.structure is not None:
+            return str(self.structure)
+        return f"SMILES {self.smiles}" if self.smiles is not None else "packmol box"
 
 
 class Reference(Table):
