@@ -33,13 +33,17 @@ def label_command(
     from metamd.execution import Executor
     from metamd.frames import load_frames, save_extxyz, save_npz
     from metamd.label import label_frames
+    from metamd.loop import load_structure
 
     config = load_config(run_file)
     frames = load_frames(data)
+    start = load_structure(config)
+    # Other molecules than the run file's may be labelled as well, with bonds of their first frame.
+    structure = start if tuple(start.get_chemical_symbols()) == frames.symbols else None
     _new_folder(output)
     with Executor(config.execution, output / "logs", console) as executor:
         result = label_frames(
-            frames, config.label, config.reference, config.system, output, executor
+            frames, config.label, config.reference, config.system, output, executor, structure
         )
     save_npz(result.frames, output / "labelled.npz")
     save_extxyz(result.frames, output / "labelled.xyz")

@@ -43,6 +43,11 @@ class RunConfig(Table):
         if not any(arm.role == "train" for arm in self.sample):
             raise ValueError('no [[sample]] has role = "train"')
         for arm in self.sample:
+            if arm.engine == "reference" and self.reference.kind == "files" and arm.moves:
+                raise ValueError(
+                    f"[[sample]] {arm.name!r}: finished calculations move no atoms; take "
+                    'engine = "model" or "lammps"'
+                )
             if arm.engine == "lammps" and not (
                 arm.commands or arm.deck or self.reference.kind == "lammps"
             ):
@@ -126,6 +131,8 @@ def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
                 changes[name] = existing(value, f"{key}.{name}")
             elif isinstance(value, tuple) and value and isinstance(value[0], Path):
                 changes[name] = tuple(existing(v, f"{key}.{name}") for v in value)
+            elif name == "outputs":
+                changes[name] = tuple(str(folder / pattern) for pattern in value)
             elif isinstance(value, Table):
                 changes[name] = fixed(value, f"{key}.{name}")
             elif isinstance(value, tuple) and value and isinstance(value[0], Table):

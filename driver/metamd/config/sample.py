@@ -175,6 +175,11 @@ class Sample(Table):
         return self.method in ("metamd", "wte") or self.plumed is not None
 
     @property
+    def moves(self) -> bool:
+        """Whether frames come out of forces: all but random displacements do."""
+        return self.method != "rattle"
+
+    @property
     def static(self) -> bool:
         """Whether frames are made without dynamics."""
         return self.method in ("nms", "rattle")

@@ -82,8 +82,9 @@ class System(Table):
 class Reference(Table):
     """Where true energies and forces come from."""
 
-    kind: Literal["ase", "lammps"] = "ase"
-    """``ase``: an ASE calculator; ``lammps``: pair_style lines."""
+    kind: Literal["ase", "lammps", "files"] = "ase"
+    """``ase``: an ASE calculator; ``lammps``: pair_style lines; ``files``: finished calculations,
+    outputs of a DFT program, matched to frames by their geometry."""
     calculator: str | None = None
     """``module:Class`` of an ASE calculator, ``tblite.ase:TBLite`` say."""
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -103,8 +104,17 @@ class Reference(Table):
     atomic_energies: bool = True
     """Per-atom energies by ``compute pe/atom``; false where a style of the lines has none."""
 
+    outputs: tuple[str, ...] = ()
+    """Outputs of kind = "files": paths or patterns (``dft/*/OUTCAR``), relative to the run file."""
+    format: str | None = None
+    """Their format, a name that dpdata knows (``vasp/outcar``, ``gaussian/log``); none: by name."""
+
     @model_validator(mode="after")
     def _complete(self) -> Reference:
+        if (self.kind == "files") != bool(self.outputs):
+            raise ValueError('kind = "files" and outputs = ["dft/*/OUTCAR"] belong together')
+        if self.kind == "files" and (self.calculator or self.commands or self.potential):
+            raise ValueError('kind = "files" takes outputs and format alone')
         if self.kind == "ase" and not self.calculator:
             raise ValueError('kind = "ase" needs calculator = "module:Class"')
         if self.kind == "ase" and (self.commands or self.potential):

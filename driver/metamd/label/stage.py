@@ -15,6 +15,7 @@ from metamd.config import Label, Reference, System
 from metamd.errors import TaskError
 from metamd.execution import Executor, Failure, Task
 from metamd.frames import Frames, from_atoms, load_npz, save_npz
+from metamd.label.finished import label_from_outputs
 from metamd.reference import fingerprint
 
 Array = NDArray[np.float64]
@@ -98,12 +99,15 @@ def label_frames(
     """
     reusable = _reusable(frames, config, fingerprint(reference, system))
     keep, todo = np.flatnonzero(reusable), np.flatnonzero(~reusable)
-    check = keep[np.unique(np.linspace(0, len(keep) - 1, config.recheck).astype(int))]
-    check = check if len(keep) else keep
+    evenly = np.linspace(0, max(0, len(keep) - 1), min(len(keep), config.recheck))
+    check = keep[np.unique(evenly.astype(int))]
     wanted = np.concatenate([todo, check]).astype(int)
-    tasks = _tasks(frames, wanted, config, reference, system, folder, structure)
     labels = _Labels.none(frames)
-    _gather(tasks, executor.run(f"label {folder.name}", tasks), wanted, labels)
+    if reference.kind == "files":
+        _from_outputs(frames, wanted, reference, labels)
+    else:
+        tasks = _tasks(frames, wanted, config, reference, system, folder, structure)
+        _gather(tasks, executor.run(f"label {folder.name}", tasks), wanted, labels)
     worst = _compare(frames, check, labels, config)
     if len(keep):
         labels.take(keep, frames[keep])
@@ -119,6 +123,18 @@ def label_frames(
         worst_recheck_ev_per_ang=worst,
         failures=failures,
     )
+
+
+def _from_outputs(
+    frames: Frames, wanted: NDArray[Any], reference: Reference, labels: _Labels
+) -> None:
+    """Take what calculations have finished by now; nothing is kept, others may finish later."""
+    labelled, rows, failures = label_from_outputs(frames[wanted], reference)
+    if labelled is not None:
+        labels.take(wanted[rows], labelled)
+    labels.failures += [
+        {"frame": int(wanted[row]), "reason": reason} for row, reason in failures.items()
+    ]
 
 
 def _reusable(frames: Frames, config: Label, source: str) -> NDArray[Any]:
