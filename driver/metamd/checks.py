@@ -161,7 +161,8 @@ def _steps(a: Frames, b: Frames) -> _Steps:
     assert a.forces is not None
     assert b.forces is not None
     one, two = _spread(len(a)), _spread(len(b))
-    near, far = a[one], b[two]
+    near = a[one]
+    far = near if a is b else b[two]
     off = cdist(near.distances_ang, far.distances_ang)
     if a is b:
         np.fill_diagonal(off, np.inf)

@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 
 #: Two atoms closer than this are a mistake in the input, not chemistry.
 MIN_DISTANCE_ANG = 0.4
+_DISTANCES = "distances_ang"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ class Frames:
             name: None if (value := getattr(self, name)) is None else value[pick]
             for name in ("positions", "cell", "energy", "forces", "virial", "atomic_energy")
         }
-        return replace(self, **arrays, info={k: v[pick] for k, v in self.info.items()})
+        part = replace(self, **arrays, info={k: v[pick] for k, v in self.info.items()})
+        if _DISTANCES in self.__dict__:
+            part.__dict__[_DISTANCES] = self.distances_ang[pick]
+        return part
 
     @property
     def n_atoms(self) -> int:
@@ -117,25 +121,27 @@ class Frames:
 
     @cached_property
     def distances_ang(self) -> Array:
-        """Pair distances, A, [n_frames, n_pairs], nearest image in a cell; computed once."""
-        i, j = self.pairs
-        out = np.empty((len(self), len(i)))
-        chunk = max(1, 4_000_000 // max(1, len(i)))
-        for start in range(0, len(self), chunk):
-            part = slice(start, start + chunk)
-            delta = self.positions[part][:, j] - self.positions[part][:, i]
-            if self.cell is not None:
-                delta = minimum_image(delta, self.cell[part])
-            out[part] = np.sqrt(np.einsum("fpx,fpx->fp", delta, delta))
-        return out
+        """Pair distances, A, [n_frames, n_pairs], nearest image in a cell; computed once.
+
+        A selection of these frames and the same frames with other provenance keep them.
+        """
+        return pair_distances(self.positions, self.cell)
 
     def with_info(self, **values: Any) -> Frames:
         """The same frames with more provenance; a scalar stands for all frames."""
         columns = {k: v if np.ndim(v) else np.full(len(self), v) for k, v in values.items()}
-        return replace(self, info={**self.info, **{k: np.asarray(v) for k, v in columns.items()}})
+        info = {**self.info, **{k: np.asarray(v) for k, v in columns.items()}}
+        return self._same_positions(info=info)
 
     def without_labels(self) -> Frames:
-        return replace(self, energy=None, forces=None, virial=None, atomic_energy=None)
+        return self._same_positions(energy=None, forces=None, virial=None, atomic_energy=None)
+
+    def _same_positions(self, **changes: Any) -> Frames:
+        """``dataclasses.replace`` that keeps the pair distances."""
+        other = replace(self, **changes)
+        if _DISTANCES in self.__dict__:
+            other.__dict__[_DISTANCES] = self.distances_ang
+        return other
 
     def to_atoms(self, index: int) -> Atoms:
         """One frame as ASE atoms, its labels in a SinglePointCalculator."""
@@ -157,6 +163,20 @@ class Frames:
             value = column[index]
             atoms.info[key] = value.item() if isinstance(value, np.generic) else value
         return atoms
+
+
+def pair_distances(positions: Array, cell: Array | None) -> Array:
+    """Distances of all pairs i < j, A, [n_frames, n_pairs]; nearest image in a cell."""
+    i, j = np.triu_indices(positions.shape[1], k=1)
+    out = np.empty((len(positions), len(i)))
+    chunk = max(1, 4_000_000 // max(1, len(i)))
+    for start in range(0, len(positions), chunk):
+        part = slice(start, start + chunk)
+        delta = positions[part][:, j] - positions[part][:, i]
+        if cell is not None:
+            delta = minimum_image(delta, cell[part])
+        out[part] = np.sqrt(np.einsum("fpx,fpx->fp", delta, delta))
+    return out
 
 
 def minimum_image(delta: Array, cell: Array) -> Array:
@@ -189,6 +209,8 @@ def concatenate(parts: Sequence[Frames], source: str | None = None) -> Frames:
     if not parts:
         raise DataError("No frames to join.")
     first = parts[0]
+    if len(parts) == 1 and source in (None, first.source):
+        return first
     for part in parts[1:]:
         if part.symbols != first.symbols:
             raise DataError(

@@ -49,6 +49,7 @@ class IterationState:
         reference_steps: single points of walkers that the reference moves.
         picked: what selection said, by arm; ``selected``: the frames it chose.
         labels, datasets: by arm (``given`` for ``loop.data``).
+        augmented: augmented frames by arm, as ``augment_system`` says.
         train_data: the data sets each ensemble is trained on, those of earlier iterations too.
         stop: why the loop ended with this iteration; None where it did not.
     """
@@ -60,6 +61,7 @@ class IterationState:
     selected: dict[str, Frames] = field(default_factory=dict)
     labels: dict[str, LabelResult] = field(default_factory=dict)
     datasets: dict[str, DatasetResult] = field(default_factory=dict)
+    augmented: dict[str, dict[str, Any]] = field(default_factory=dict)
     train_data: dict[str, list[DatasetResult]] = field(default_factory=dict)
     models: list[Model] = field(default_factory=list)
     validation: Validation | None = None
@@ -135,9 +137,14 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
         summary["labels"] = _labels(state)
     if any(i.datasets for i in state.iterations):
         summary["datasets"] = _datasets(state, relative)
+    if augmented := {k: a for i in state.iterations for k, a in i.augmented.items()}:
+        summary["augmented"] = [
+            {"name": name, **one, "system": relative(Path(one["system"]))}
+            for name, one in augmented.items()
+        ]
     if state.result is not None:
         summary["models"] = _models(state.result, relative)
-        summary |= _validation(state.result, state, relative)
+        summary |= _validation(state.result, state, root)
     if config.loop.iterations > 1:
         summary["iterations"] = [_iteration(i, relative) for i in state.iterations]
     return summary
@@ -184,35 +191,17 @@ def _models(state: IterationState, relative: Callable[[Path], str]) -> list[dict
     ]
 
 
-def _validation(
-    result: IterationState, state: State, relative: Callable[[Path], str]
-) -> dict[str, Any]:
+def _validation(result: IterationState, state: State, root: Path) -> dict[str, Any]:
     """Errors and dynamics of the last models."""
     if result.validation is None:
         return {}
-    tests = {name: d for i in state.iterations for name, d in i.datasets.items() if d.heldout}
-    folder = f"iteration-{result.number}/validate/errors"
-    return {
-        "cross_errors": [
-            {
-                **entry,
-                "frames": relative(tests[entry["test"]].heldout_frames or Path()),
-                "predictions": [
-                    {"seed": s, "path": f"{folder}/{entry['train']}-seed-{s}/{entry['test']}.npz"}
-                    for s in entry["seeds"]
-                ],
-            }
-            for entry in result.validation.cross_errors
-        ],
-        "stability": [
-            {
-                **{k: v for k, v in s.items() if k not in ("folder", "trajectory")},
-                "trajectory": relative(Path(s["folder"]) / "frames.npz"),
-            }
-            for s in result.validation.stability
-        ],
-        "failed_checks": result.validation.failures,
+    tests = {
+        name: d.heldout_frames
+        for i in state.iterations
+        for name, d in i.datasets.items()
+        if d.heldout_frames is not None
     }
+    return result.validation.summary_entries(root, tests)
 
 
 def _iteration(state: IterationState, relative: Callable[[Path], str]) -> dict[str, Any]:

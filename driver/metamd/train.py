@@ -39,6 +39,22 @@ class Model:
     started_from: str | None = None
 
 
+@dataclass(frozen=True)
+class Augmented:
+    """Augmented systems, and the share of training batches that is drawn from them."""
+
+    systems: tuple[Path, ...]
+    weight: float
+
+    def auto_prob(self, n_real: int) -> str:
+        """DeePMD's ``auto_prob`` for ``n_real`` real systems followed by the augmented ones.
+
+        DeePMD knows no weight per frame: inside both groups systems count by their size.
+        """
+        last = n_real + len(self.systems)
+        return f"prob_sys_size; 0:{n_real}:{1 - self.weight:g}; {n_real}:{last}:{self.weight:g}"
+
+
 def neighbour_selection(frames: Frames, cutoff_ang: float) -> dict[str, int]:
     """DeePMD's ``sel``: most neighbours of each element within the cutoff.
 
@@ -66,8 +82,13 @@ def deepmd_input(
     species: list[str],
     sel: dict[str, int],
     seed: int,
+    augmented: Augmented | None = None,
 ) -> dict[str, Any]:
-    """DeePMD's input; a person's own file goes through and only its gaps are filled."""
+    """DeePMD's input; a person's own file goes through and only its gaps are filled.
+
+    Raises:
+        InputError: that file is no JSON, or names its own systems although frames are augmented.
+    """
     steps = config.steps
     ours: dict[str, Any] = {
         "model": {
@@ -117,6 +138,10 @@ def deepmd_input(
             "disp_file": "lcurve.out",
         },
     }
+    if augmented is not None:
+        data = ours["training"]["training_data"]
+        data["auto_prob"] = augmented.auto_prob(len(systems))
+        data["systems"] += [str(path) for path in augmented.systems]
     if config.repulsion == "zbl":
         ours["model"] |= {
             "use_srtab": ZBL_TABLE,
@@ -130,7 +155,16 @@ def deepmd_input(
         own = json.loads(config.deepmd.read_text())
     except ValueError as error:
         raise InputError(f"{config.deepmd}: is not valid JSON ({error}).") from error
-    return _filled(own, ours)
+    if augmented is not None and own.get("training", {}).get("training_data", {}).get("systems"):
+        raise InputError(
+            f"{config.deepmd}: training.training_data.systems are given there; augmented frames "
+            "can only join the systems that the run file makes."
+        )
+    filled = _filled(own, ours)
+    for part in ("descriptor", "fitting_net"):
+        # Taken whole, but members of an ensemble must differ.
+        filled["model"][part].setdefault("seed", seed)
+    return filled
 
 
 def _filled(own: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
@@ -153,17 +187,23 @@ def train_ensemble(
     config: Train,
     folder: Path,
     start_from: Sequence[Path] = (),
+    augmented: Augmented | None = None,
 ) -> list[Task]:
     """The training tasks of one ensemble; members are independent of each other.
 
     Args:
+        name: of the ensemble; member k works in ``folder/name/seed-k``.
         systems: DeePMD systems to train on (None is passed over).
         heldout: systems for the learning curve; the training systems where there are none.
+        config: ``[train]``.
+        folder: of all ensembles.
         start_from: folders of trainings, one a member, whose weights are the start; their
             descriptor is kept, its ``sel`` too.
+        augmented: augmented systems to train on as well, with their weight.
     """
     paths = [path for path in systems if path is not None]
-    frames = [load_frames(path) for path in paths]
+    extra = augmented.systems if augmented is not None else ()
+    frames = [load_frames(path) for path in (*paths, *extra)]
     species = sorted({s for part in frames for s in part.species})
     sel: dict[str, int] = {}
     for part in frames:
@@ -173,7 +213,7 @@ def train_ensemble(
     for member in range(config.models):
         seed = config.seed + member
         arguments: dict[str, Any] = {
-            "deepmd": deepmd_input(config, paths, heldout or paths, species, sel, seed),
+            "deepmd": deepmd_input(config, paths, heldout or paths, species, sel, seed, augmented),
             "backend": config.backend,
             "compress": config.compress and config.repulsion == "none",
             "data": [content_hash(part) for part in frames],

@@ -11,11 +11,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from metamd.checks import align_zeros, check_energies, energy_offset
-from metamd.commands.data import register
+from metamd.checks import _SAMPLE, align_zeros, check_energies, energy_offset
+from metamd.commands import augmentation, data, selection
 from metamd.descriptor import features, fit_pca
 from metamd.errors import DataError, InputError
-from metamd.frames import Frames, load_frames, save_deepmd, save_extxyz, save_npz
+from metamd.frames import (
+    Frames,
+    load_frames,
+    pair_distances,
+    save_deepmd,
+    save_extxyz,
+    save_npz,
+)
 from metamd.pool import load_pool
 from metamd.predict import load_predictions, predict
 from metamd.units import KCAL_MOL_EV
@@ -67,7 +74,8 @@ def files(tmp_path: Path) -> dict[str, Path]:
 def run(*arguments: object) -> str:
     """Run a command; errors come through as exceptions."""
     app = typer.Typer()
-    register(app)
+    for commands in (selection, augmentation, data):
+        commands.register(app)
     result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
@@ -233,3 +241,58 @@ def test_predictions_must_belong_to_the_frames(tmp_path: Path) -> None:
         load_predictions([right], frames[::-1])
     with pytest.raises(InputError, match=r"missing.pb: no such model"):
         predict([tmp_path / "missing.pb"], frames)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of frames whose pair distances were computed, call by call."""
+    calls: list[int] = []
+
+    def counting(positions: np.ndarray, cell: np.ndarray | None) -> np.ndarray:
+        calls.append(len(positions))
+        return pair_distances(positions, cell)
+
+    monkeypatch.setattr("metamd.frames.pair_distances", counting)
+    return calls
+
+
+@pytest.mark.parametrize("method", ["fps", "flatten"])
+def test_select_computes_every_distance_once(
+    method: str, computed: list[int], tmp_path: Path
+) -> None:
+    """All of the pool once; before that a sample, to see whether its energies make sense."""
+    pool = save_npz(chain(900), tmp_path / "pool.npz")
+    more = ("--predictions", save_npz(chain(900), tmp_path / "model.npz"), "--fine-clusters", 9)
+    run("select", pool, "--method", method, "--count", 20, "--json", tmp_path / "out.json",
+        "-o", tmp_path / "kept.npz", *(more if method == "flatten" else ()))  # fmt: skip
+    assert computed == [_SAMPLE, 900]
+
+
+def test_clusters_springs_and_augment_compute_every_distance_once(
+    computed: list[int], tmp_path: Path
+) -> None:
+    pool = save_npz(chain(900), tmp_path / "pool.npz")
+    model = save_npz(chain(900), tmp_path / "model.npz")
+    run("cluster-error", pool, "--predictions", model, "-o", tmp_path / "clusters")
+    assert computed == [_SAMPLE, 900]
+    computed.clear()
+    run("springs", pool, "--temperature-k", 500, "--json", tmp_path / "springs.json")
+    assert computed == [900]
+    computed.clear()
+    run("augment", pool, "-o", tmp_path / "more", "--temperature-k", 500, "--frames", 30)
+    # Those of the frames for the springs, and those of the moved atoms.
+    assert computed == [_SAMPLE, 900, 30]
+
+
+def test_selections_and_relabelled_frames_keep_their_distances(computed: list[int]) -> None:
+    frames = chain()
+    known = frames.distances_ang
+    for other, expected in (
+        (frames[[5, 2]], known[[5, 2]]),
+        (frames.with_info(arm="md"), known),
+        (frames.without_labels()[10:20], known[10:20]),
+    ):
+        np.testing.assert_array_equal(other.distances_ang, expected)
+    assert computed == [120]
+    moved = replace(frames, positions=frames.positions * 2)
+    np.testing.assert_allclose(moved.distances_ang, 2 * known)

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from metamd.augment.perturb import augment
 from metamd.augment.springs import Spring, Springs, fit_springs, load_springs
+from metamd.augment.stage import augment_system
 
-__all__ = ["Spring", "Springs", "augment", "fit_springs", "load_springs"]
+__all__ = ["Spring", "Springs", "augment", "augment_system", "fit_springs", "load_springs"]

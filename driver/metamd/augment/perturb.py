@@ -195,14 +195,6 @@ def augment(frames: Frames, springs: Springs, config: Augment) -> Frames:
     )
 
 
-def system_weights(n_systems: int, weight: float) -> str:
-    """DeePMD's ``auto_prob`` for ``n_systems`` real systems followed by one augmented system.
-
-    DeePMD knows no weight per frame: ``weight`` is the share of batches that are augmented.
-    """
-    return f"prob_sys_size; 0:{n_systems}:{1 - weight:g}; {n_systems}:{n_systems + 1}:{weight:g}"
-
-
 def describe_pairs(frames: Frames, pairs: Pairs, columns: Sequence[int]) -> str:
     """One sentence on which pairs count."""
     n = frames.n_atoms

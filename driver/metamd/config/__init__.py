@@ -4,9 +4,10 @@
 Unknown keys are errors; units are in the names.
 """
 
-from metamd.config.execution import Execution
+from metamd.config.compare import Arm, Compare, CompareConfig, load_compare
+from metamd.config.execution import Execution, TimeLimits
 from metamd.config.loop import Loop, LoopSelect
-from metamd.config.runfile import RunConfig, load_config, parse_config, schema_json
+from metamd.config.runfile import RunConfig, is_thermal, load_config, parse_config, schema_json
 from metamd.config.sample import Bias, Nms, Rattle, Sample, Wte
 from metamd.config.select import Augment, Flatten, Select
 from metamd.config.system import Molecule, Packmol, Reference, System
@@ -14,8 +15,11 @@ from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
 
 __all__ = [
+    "Arm",
     "Augment",
     "Bias",
+    "Compare",
+    "CompareConfig",
     "Dataset",
     "Execution",
     "Flatten",
@@ -31,9 +35,12 @@ __all__ = [
     "Sample",
     "Select",
     "System",
+    "TimeLimits",
     "Train",
     "Validate",
     "Wte",
+    "is_thermal",
+    "load_compare",
     "load_config",
     "parse_config",
     "schema_json",

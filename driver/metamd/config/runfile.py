@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -13,11 +13,13 @@ from metamd.config.base import Table
 from metamd.config.execution import Execution
 from metamd.config.loop import Loop
 from metamd.config.sample import Sample
-from metamd.config.select import Select
+from metamd.config.select import Augment, Select
 from metamd.config.system import Reference, System
 from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
 from metamd.errors import InputError
+
+AnyTable = TypeVar("AnyTable", bound=Table)
 
 
 class RunConfig(Table):
@@ -29,6 +31,8 @@ class RunConfig(Table):
     select: Select = Select()
     label: Label = Label()
     dataset: Dataset = Dataset()
+    augment: Augment | None = None
+    """Augmented frames that training takes as well; by default none."""
     train: Train = Train()
     validation: Validate = Field(default=Validate(), alias="validate")
     loop: Loop = Loop()
@@ -55,6 +59,7 @@ class RunConfig(Table):
                     f'[[sample]] {arm.name!r}: engine = "lammps" needs commands (pair_style lines)'
                 )
         self._loop_fits()
+        self._augment_fits()
         return self
 
     def _loop_fits(self) -> None:
@@ -70,6 +75,24 @@ class RunConfig(Table):
                 "model cannot disagree with itself"
             )
 
+    def _augment_fits(self) -> None:
+        """Springs come from plain dynamics: the spread of a biased run is no temperature's."""
+        if self.augment is None or self.augment.springs is not None:
+            return
+        if not any(is_thermal(arm) for arm in self.sample):
+            raise ValueError(
+                'augment needs a [[sample]] with method = "md" and role = "train" to fit springs '
+                'to, or springs = "file.json"'
+            )
+
+
+def is_thermal(arm: Sample) -> bool:
+    """Are this arm's training frames plain dynamics at its temperature?"""
+    return arm.method == "md" and arm.role == "train" and arm.plumed is None and arm.deck is None
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
 
 def load_config(path: str | Path) -> RunConfig:
     """Read and check a run file; paths in it become absolute.
@@ -77,7 +100,11 @@ def load_config(path: str | Path) -> RunConfig:
     Raises:
         InputError: no such file, no TOML, an unknown key, a value of the wrong type or range.
     """
-    path = Path(path)
+    return read_config(Path(path), RunConfig)
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """As ``load_config``, for any file that has the tables of a run file."""
     try:
         data = tomllib.loads(path.read_text())
     except FileNotFoundError:
@@ -86,16 +113,20 @@ def load_config(path: str | Path) -> RunConfig:
         raise InputError(f"{path}: cannot be read ({error}).") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: is not valid TOML ({error}).") from error
-    return parse_config(data, path)
+    return _parsed(data, path, kind)
 
 
 def parse_config(data: dict[str, Any], path: Path) -> RunConfig:
     """Check a run file's content; ``path`` is for messages and relative paths."""
+    return _parsed(data, path, RunConfig)
+
+
+def _parsed(data: dict[str, Any], path: Path, kind: type[Config]) -> Config:
     try:
-        config = RunConfig.model_validate(data)
+        config = kind.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{path}: {_first_problem(error)}") from None
-    return _absolute(config, path.resolve().parent, path)
+    return _absolute(config, path)
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -115,31 +146,42 @@ def _first_problem(error: ValidationError) -> str:
     return f"{key + ': ' if key else ''}{message}{more}."
 
 
-def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
-    """Resolve the run file's paths against its folder and check that they are there."""
+def absolute_paths(table: AnyTable, path: Path, key: str) -> AnyTable:
+    """A table with its paths resolved against the folder of the file ``path``.
 
-    def existing(value: Path, key: str) -> Path:
+    Raises:
+        InputError: one of them is not there; the message names ``key``.
+    """
+    folder = path.resolve().parent
+
+    def existing(value: Path, name: str) -> Path:
         full = (folder / value).resolve()
         if not full.exists():
-            raise InputError(f"{path}: {key}: no such file: {full}.")
+            raise InputError(f"{path}: {key}.{name}: no such file: {full}.")
         return full
 
-    def fixed(table: Any, key: str) -> Any:
-        changes: dict[str, Any] = {}
-        for name, value in table:
-            if isinstance(value, Path):
-                changes[name] = existing(value, f"{key}.{name}")
-            elif isinstance(value, tuple) and value and isinstance(value[0], Path):
-                changes[name] = tuple(existing(v, f"{key}.{name}") for v in value)
-            elif name == "outputs":
-                changes[name] = tuple(str(folder / pattern) for pattern in value)
-            elif isinstance(value, Table):
-                changes[name] = fixed(value, f"{key}.{name}")
-            elif isinstance(value, tuple) and value and isinstance(value[0], Table):
-                changes[name] = tuple(
-                    fixed(v, f"{key}.{name}[{k + 1}]") for k, v in enumerate(value)
-                )
-        return table.model_copy(update=changes)
+    changes: dict[str, Any] = {}
+    for name, value in table:
+        if isinstance(value, Path):
+            changes[name] = existing(value, name)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Path):
+            changes[name] = tuple(existing(v, name) for v in value)
+        elif name == "outputs":
+            changes[name] = tuple(str(folder / pattern) for pattern in value)
+        elif isinstance(value, Table):
+            changes[name] = absolute_paths(value, path, f"{key}.{name}")
+        elif isinstance(value, tuple) and value and isinstance(value[0], Table):
+            changes[name] = tuple(
+                absolute_paths(v, path, f"{key}.{name}[{k + 1}]") for k, v in enumerate(value)
+            )
+    return table.model_copy(update=changes)
+
+
+def _absolute(config: Config, path: Path) -> Config:
+    """Resolve the run file's paths against its folder and check that they are there."""
+
+    def fixed(table: AnyTable, key: str) -> AnyTable:
+        return absolute_paths(table, path, key)
 
     return config.model_copy(
         update={
@@ -147,6 +189,7 @@ def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
             "reference": fixed(config.reference, "reference"),
             "sample": tuple(fixed(arm, f"sample[{k + 1}]") for k, arm in enumerate(config.sample)),
             "select": fixed(config.select, "select"),
+            "augment": config.augment and fixed(config.augment, "augment"),
             "train": fixed(config.train, "train"),
             "loop": fixed(config.loop, "loop"),
         }

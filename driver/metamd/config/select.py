@@ -29,6 +29,10 @@ class Flatten(Table):
     """Frames of the first training set of the improved-training loop."""
     step: PositiveInt = 100
     """Frames added in each round, up to ``count``; larger molecules: 500."""
+    round_steps: PositiveInt | None = None
+    """Training steps of the rounds before the last; by default those of [train]."""
+    warm_start: bool = False
+    """Start each round's training from the weights of the round before."""
     subset: Annotated[int, Field(ge=10, le=20000)] = 8000
     """Frames clustered by Ward; the others join the cluster of least average distance."""
     pca_components: Annotated[int, Field(ge=0)] = 0

@@ -14,11 +14,13 @@ import numpy as np
 from ase import Atoms
 from rich.console import Console
 
-from metamd.config import RunConfig, Sample, Select
+from metamd.augment import augment_system
+from metamd.config import Augment, RunConfig, Sample, Select, is_thermal
 from metamd.dataset import make_dataset
 from metamd.errors import TaskError
 from metamd.execution import Executor
 from metamd.frames import Frames, save_npz
+from metamd.judge import cluster_labels
 from metamd.label import label_frames
 from metamd.loop.pick import Picked, pick_unlabelled
 from metamd.loop.rules import reference_steps
@@ -27,7 +29,7 @@ from metamd.reference import fingerprint
 from metamd.sample import sample_arms
 from metamd.select import select
 from metamd.summary import GIVEN_DATA, IterationState
-from metamd.train import train_all, train_ensemble
+from metamd.train import Augmented, train_all, train_ensemble
 from metamd.validate.models import ModelFile, validate_models
 from metamd.workspace import Workspace, write_json
 
@@ -180,7 +182,13 @@ class Iteration:
         for name, frames in within_budget(self.state.selected, roles, budget).items():
             folder = self.folder / "label" / name
             result = label_frames(
-                frames, c.label, c.reference, c.system, folder, self.run.executor, self.run.atoms
+                frames,
+                c.label,
+                c.reference,
+                c.system,
+                folder,
+                self.run.executor,
+                self.run.atoms,
             )
             save_npz(result.frames, folder / "labelled.npz")
             self.state.labels[name] = result
@@ -222,6 +230,45 @@ class Iteration:
                 "test" if test else use,
             )
 
+        if self.config.augment is not None and self.number == 0:
+            self._augment(self.config.augment)
+
+    def _augment(self, config: Augment) -> None:
+        """Augmented frames of every training set that has springs; all iterations train on them.
+
+        Springs are those of all frames that a plain arm sampled: a selection, or the frames that
+        a later iteration asks labels for, are no distribution of any temperature.
+        """
+        thermal = {s.arm.name: s for s in self.state.samples if is_thermal(s.arm)}
+        for name, data in self.state.datasets.items():
+            if data.train is None or not (config.springs or name in thermal):
+                continue
+            sample = thermal.get(name)
+            made = augment_system(
+                data.train,
+                sample.frames if sample else None,
+                sample.arm.temperature_k if sample else None,
+                config,
+                self.folder / "augment" / name,
+            )
+            self.state.augmented[name] = made
+            self.say(
+                f"{name}: {made['frames']} augmented frames ({made['scheme']}), energies changed "
+                f"by {made['smallest_ev']:.3g} to {made['largest_ev']:.3g} eV; {made['pairs']}"
+            )
+
+    def _augmented(self, group: str) -> Augmented | None:
+        """The augmented systems of an ensemble's training sets."""
+        made = [
+            Path(one["system"])
+            for state in [*self.before, self.state]
+            for name, one in state.augmented.items()
+            if group in (POOLED, name)
+        ]
+        if not made or self.config.augment is None:
+            return None
+        return Augmented(tuple(made), self.config.augment.weight)
+
     def train(self) -> None:
         states = [*self.before, self.state]
         groups: dict[str, list[Any]] = {}
@@ -238,6 +285,7 @@ class Iteration:
                 self._train_config(),
                 self.folder / "train",
                 start_from=self._checkpoints(name),
+                augmented=self._augmented(name),
             )
             for name, group in groups.items()
         }
@@ -273,7 +321,15 @@ class Iteration:
         }
         models = [ModelFile(m.train, m.seed, m.path) for m in self.state.models]
         self.state.validation = validate_models(
-            models, tests, self.run.atoms, config, self.folder / "validate", self.run.executor
+            models,
+            tests,
+            self.run.atoms,
+            config,
+            self.folder / "validate",
+            self.run.executor,
+            reference=self.config.reference,
+            system=self.config.system,
+            clusters=cluster_labels,
         )
 
 

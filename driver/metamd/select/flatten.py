@@ -1,8 +1,8 @@
 """Selection that flattens the error of a model over configurations (Fonseca 2021, section III).
 
 Frames of clusters that the model predicts badly are clustered again, finely; the worst frame of
-each of the worst fine clusters is taken.  ``flatten_round`` is one round; the loop that trains in
-between is the driver's.
+each of the worst fine clusters is taken.  ``flatten_round`` is one round; ``rounds.flatten_rounds``
+trains in between.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ def staged_errors(
     clusters: Clusters,
     config: Select,
     errors_of: Callable[[Indices], Array],
+    already_chosen: Sequence[int] | Indices = (),
 ) -> Array:
     """Force errors where they matter, when predictions are costly.
 
@@ -146,15 +147,17 @@ def staged_errors(
         clusters: broad clusters of it.
         config: ``flatten.error_subset`` (0: all frames at once) and the seed.
         errors_of: force RMSE of the frames with these indices, eV/A.
+        already_chosen: the present training set, which is not predicted.
 
     Returns:
         [n_frames], eV/A, NaN where not predicted.
     """
     errors = np.full(len(frames), np.nan)
-    first = error_sample(clusters, config.flatten.error_subset, config.seed)
+    chosen = as_indices(already_chosen)
+    first = np.setdiff1d(error_sample(clusters, config.flatten.error_subset, config.seed), chosen)
     errors[first] = errors_of(first)
     bad, _ = bad_frames(frames, clusters, errors, config.flatten)
-    more = bad[~np.isfinite(errors[bad])]
+    more = np.setdiff1d(bad[~np.isfinite(errors[bad])], chosen)
     if len(more):
         errors[more] = errors_of(more)
     return errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from metamd.frames import Array, Frames
 from metamd.select.clusters import Clusters, cluster_rmse
+from metamd.select.rounds import Round
 
 
 @dataclass(frozen=True)
@@ -110,5 +112,27 @@ def plot_clusters(report: ClusterReport, path: str | Path) -> Path:
     right.set_ylabel("frames in the cluster", color="#f58518")
     right.set_ylim(bottom=0)
     axes.legend(loc="upper left", frameon=False)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def plot_rounds(rounds: Sequence[Round], path: str | Path) -> Path:
+    """Force RMSE of the clusters by rising error, one line a training set (Fonseca, figure 3)."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for done in rounds:
+        error = np.sort(done.cluster_rmse_ev_per_ang)  # unknown ones come last
+        colour = colormaps["viridis"](0.9 * done.number / max(1, len(rounds) - 1))
+        ends = done.number in (rounds[0].number, rounds[-1].number)
+        axes.plot(error, color=colour, linewidth=1.8 if ends else 0.8,
+                  label=f"{len(done.indices)} frames")  # fmt: skip
+    axes.set_xlabel("cluster, by rising error")
+    axes.set_ylabel("force RMSE (eV/Å)")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=7, ncols=2)
     figure.savefig(path, dpi=150)
     return path

@@ -1,0 +1,146 @@
+"""The improved training of flatten against plain random training, with equal frames and steps.
+
+    metamd sample inputs/ethylene_glycol/pool.toml -w POOL
+    python inputs/ethylene_glycol/flatten_study.py POOL --workdir STUDY
+
+Both trainings end with 1000 frames and have made 7000 steps in all.  Errors are those on frames
+that neither of them was trained on, cluster by cluster.  What is done is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from metamd.config import Execution, RunConfig, load_config
+from metamd.execution import Executor, Task
+from metamd.frames import Frames, concatenate, load_npz, save_deepmd, save_npz
+from metamd.improve import improved_training
+from metamd.predict import FORCE_RMSE
+from metamd.select import select
+from metamd.select.clusters import Clusters, broad_clusters, cluster_rmse
+from metamd.train import train_all, train_ensemble
+from metamd.workspace import write_json
+
+HERE = Path(__file__).resolve().parent
+#: A cluster with fewer frames left than this says nothing.
+FEWEST = 10
+
+
+def force_rmse(
+    models: list[Path], pool: Path, n: int, folder: Path, executor: Executor
+) -> np.ndarray:
+    """Force RMSE of each frame of the pool by each model, eV/A, [n_models, n_frames]."""
+    tasks = [
+        Task(
+            "metamd.predict:force_error_task",
+            folder / f"errors-{k}",
+            {"models": [str(model)], "frames": str(pool), "indices": list(range(n))},
+            f"errors of model {k}",
+        )
+        for k, model in enumerate(models)
+    ]
+    executor.run_all("errors", tasks)
+    return np.array([np.load(task.folder / FORCE_RMSE) for task in tasks])
+
+
+def one_seed(
+    pool: Frames, clusters: Clusters, config: RunConfig, seed: int, folder: Path, executor: Executor
+) -> dict[str, Any]:
+    """Train both ways with one seed, and compare."""
+    chosen = config.select.model_copy(update={"seed": seed})
+    train = config.train.model_copy(update={"seed": seed})
+    better = improved_training(pool, chosen, train, folder / "flatten", executor)
+    plain = select(pool, chosen.model_copy(update={"method": "random", "seed": 100 + seed}))
+    system = folder / "random-train"
+    if not system.exists():
+        save_deepmd(pool[plain.indices], system)
+    rounds = len(better.rounds) - 1
+    steps = train.steps + rounds * (chosen.flatten.round_steps or train.steps)
+    long = train.model_copy(update={"steps": steps})
+    tasks = train_ensemble("random", [system], [], long, folder)
+    models = train_all({"random": tasks}, executor)
+    errors = force_rmse(
+        [models[0].path, better.models[0].path], folder / "flatten" / "pool.npz", len(pool),
+        folder, executor,
+    )  # fmt: skip
+    errors[:, np.union1d(plain.indices, better.indices)] = np.nan
+    left = np.bincount(clusters.labels[np.isfinite(errors[0])], minlength=clusters.n)
+    counted = left >= FEWEST
+    table: dict[str, Any] = {"seed": seed, "steps": steps, "frames_left": left.tolist()}
+    for name, own in zip(("random", "flatten"), errors, strict=True):
+        rmse, _ = cluster_rmse(clusters, own)
+        table[name] = {
+            "overall": float(np.sqrt(np.nanmean(own**2))),
+            "worst": float(rmse[counted].max()),
+            "clusters": [float(e) if c else None for e, c in zip(rmse, counted, strict=True)],
+        }
+    arms = pool.info["arm"]
+    for name, taken in (("random", plain.indices), ("flatten", better.indices)):
+        table[name]["metamd_frames"] = int((arms[taken] == "metamd").sum())
+    return table
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Force RMSE by cluster, both trainings, mean of the seeds; clusters by rising random error."""
+    mean = {
+        name: np.nanmean([np.array(r[name]["clusters"], dtype=float) for r in rows], axis=0)
+        for name in ("random", "flatten")
+    }
+    order = np.argsort(mean["random"])
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for shift, (name, colour) in enumerate((("random", "#bab0ac"), ("flatten", "#4c78a8"))):
+        axes.bar(
+            np.arange(len(order)) + 0.4 * shift, mean[name][order], 0.4, color=colour, label=name
+        )
+    axes.set_xlabel("cluster, by rising error of random training")
+    axes.set_ylabel("force RMSE (eV/Å)")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Run seed by seed and write ``results.json`` after each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pool", type=Path)
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=None)
+    arguments = parser.parse_args()
+    folder: Path = arguments.workdir.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = load_config(HERE / "flatten.toml")
+    arms = sorted(arguments.pool.glob("iteration-0/sample/*/frames.npz"))
+    pool = concatenate([load_npz(path) for path in arms], "ethylene glycol pool")
+    save_npz(pool, folder / "pool.npz")
+    clusters = broad_clusters(pool, config.select.flatten, 1)
+    print(f"{len(pool)} frames in {clusters.n} clusters of {clusters.population.min()} to "
+          f"{clusters.population.max()}")  # fmt: skip
+    rows = []
+    with Executor(
+        Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)
+    ) as executor:
+        for seed in range(1, arguments.seeds + 1):
+            rows.append(one_seed(pool, clusters, config, seed, folder / f"seed-{seed}", executor))
+            write_json(folder / "results.json", rows)
+            plot(rows, folder / "clusters.png")
+            r, f = rows[-1]["random"], rows[-1]["flatten"]
+            print(
+                f"seed {seed}, random and flatten: overall {r['overall']:.4f}, {f['overall']:.4f}; "
+                f"worst cluster {r['worst']:.4f}, {f['worst']:.4f} eV/A",
+                flush=True,
+            )
+    for key in ("overall", "worst"):
+        ratio = [row["flatten"][key] / row["random"][key] for row in rows]
+        print(f"{key}: flatten / random {np.mean(ratio):.3f} +- {np.std(ratio, ddof=1):.3f}"
+              if len(ratio) > 1 else f"{key}: flatten / random {ratio[0]:.3f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
