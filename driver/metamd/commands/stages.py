@@ -67,13 +67,20 @@ def train_command(
     ] = None,
 ) -> None:
     """Train an ensemble on DeePMD systems with the [train] table of a run file."""
+    from metamd.checks import check_energies, check_same_zero
     from metamd.config import load_config
     from metamd.execution import Executor
+    from metamd.frames import load_frames
     from metamd.train import train_all, train_ensemble
 
     config = load_config(run_file)
-    _new_folder(output)
     paths = [path.resolve() for path in systems]
+    # Energies of another unit or another zero would train as if they were physics.
+    parts = [load_frames(path) for path in paths]
+    for part in parts:
+        check_energies(part)
+    check_same_zero(parts)
+    _new_folder(output)
     tests = [path.resolve() for path in heldout or systems]
     tasks = {"model": train_ensemble("model", paths, tests, config.train, output.resolve())}
     with Executor(config.execution, output / "logs", console) as executor:
