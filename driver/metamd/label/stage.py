@@ -153,15 +153,12 @@ def _tasks(
     folder: Path,
     structure: Atoms | None,
 ) -> list[Task]:
-    """One task a batch; the frames to label go into one file beside them."""
+    """One task a batch, each with a file of its frames: many tasks do not all read them all."""
     if not len(wanted):
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    source = folder / "to-label.npz"
-    if not source.exists():
-        save_npz(replace(frames.without_labels()[wanted], info={"index": wanted}), source)
     arguments: dict[str, Any] = {
-        "source": str(source),
+        "start": 0,
         "reference": reference.model_dump(mode="json"),
         "charge": system.charge,
         "multiplicity": system.multiplicity,
@@ -171,15 +168,21 @@ def _tasks(
         if not start.exists():
             save_npz(from_atoms([structure], "structure"), start)
         arguments["structure"] = str(start)
-    return [
-        Task(
-            ASE_TASK if reference.kind == "ase" else LAMMPS_TASK,
-            folder / f"batch-{number:05d}",
-            {**arguments, "start": start, "stop": min(start + config.batch, len(wanted))},
-            f"label batch {number} of {folder.name}",
+    bare, tasks = frames.without_labels(), []
+    for number, first in enumerate(range(0, len(wanted), config.batch)):
+        part = wanted[first : first + config.batch]
+        source = folder / f"frames-{number:05d}.npz"
+        if not source.exists():
+            save_npz(replace(bare[part], info={"index": part}), source)
+        tasks.append(
+            Task(
+                ASE_TASK if reference.kind == "ase" else LAMMPS_TASK,
+                folder / f"batch-{number:05d}",
+                {**arguments, "source": str(source), "stop": len(part)},
+                f"label batch {number} of {folder.name}",
+            )
         )
-        for number, start in enumerate(range(0, len(wanted), config.batch))
-    ]
+    return tasks
 
 
 def _gather(
@@ -189,8 +192,10 @@ def _gather(
     labels: _Labels,
 ) -> None:
     """Put what the batches gave into ``labels``, failures with their reasons."""
+    first = 0
     for task, outcome in zip(tasks, outcomes, strict=True):
-        indices = wanted[task.arguments["start"] : task.arguments["stop"]]
+        indices = wanted[first : first + task.arguments["stop"]]
+        first += task.arguments["stop"]
         if isinstance(outcome, Failure):
             labels.failures += [{"frame": int(k), "reason": outcome.reason} for k in indices]
             continue
