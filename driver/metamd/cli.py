@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metamd import __version__
-from metamd.commands import augmentation, data, selection, stages, tools
+from metamd.commands import augmentation, data, selection, stages, tools, trace
 from metamd.errors import MetamdError
 from metamd.status import RunStatus
 
@@ -158,7 +158,7 @@ def report(workdir: Annotated[Path, typer.Argument(help="Work folder.")]) -> Non
     out.print(f"report: {write_report(workdir)}")
 
 
-for commands in (stages, selection, augmentation, data, tools):
+for commands in (stages, selection, augmentation, data, tools, trace):
     commands.register(app)
 
 
