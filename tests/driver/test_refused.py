@@ -103,6 +103,11 @@ RUN_FILE: dict[str, tuple[str, str, list[str]]] = {
 }  # fmt: skip
 
 
+#: Messages about another file name that one.
+OF_THE_STRUCTURE = ("structure a folder", "structure empty", "structure not one",
+                    "periodic without cell")  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Frames good and bad, and other things that people give."""
@@ -217,7 +222,8 @@ def test_run_file(
         capsys, monkeypatch,
     )  # fmt: skip
     assert status == 2, printed
-    check_message(printed, words)
+    named = "run.toml" if case not in OF_THE_STRUCTURE else "system."
+    check_message(printed, [named, *words])
     assert snapshot(tmp_path) == before
     assert not (tmp_path / "work").exists()
 
