@@ -12,6 +12,8 @@ TOP = {
     "loop",
     "improve",
     "summary",
+    "judge",
+    "compare",
     "cli",
     "commands",
     "doctor",
