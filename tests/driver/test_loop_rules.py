@@ -12,11 +12,11 @@ from ase.io import read
 
 from metamd import deck
 from metamd.config import Bias, Loop, RunConfig, parse_config
-from metamd.deck import carry_hills
 from metamd.frames import Frames
 from metamd.loop import rules
 from metamd.loop.iteration import within_budget
 from metamd.loop.pick import Picked, _bands, _with_mean
+from metamd.plumed_input import HILLS, carry_hills, plumed_file
 from metamd.predict import Predictions
 from metamd.repulsion import write_zbl_table, zbl_energy_ev
 from metamd.sample import SampleResult
@@ -158,7 +158,7 @@ def run_biased(atoms: Atoms, bias: Bias, folder: Path, carried: Path | None = No
     assert plugin is not None
     folder.mkdir()
     deck.write_data(atoms, sorted(set(atoms.symbols)), folder / deck.DATA, "atomic")
-    (folder / deck.PLUMED_FILE).write_text(deck.plumed_file(bias, atoms, 300.0, plugin, 1))
+    (folder / deck.PLUMED_FILE).write_text(plumed_file(bias, atoms, 300.0, plugin, 1))
     (folder / deck.DECK).write_text(
         "units metal\natom_style atomic\natom_modify map array\nboundary s s s\n"
         f"read_data {deck.DATA}\npair_style zero 3.0\npair_coeff * *\nneighbor 2.0 nsq\n"
@@ -166,9 +166,9 @@ def run_biased(atoms: Atoms, bias: Bias, folder: Path, carried: Path | None = No
         f"fix bias all plumed plumedfile {deck.PLUMED_FILE} outfile plumed.log\nrun 20\n"
     )
     if carried is not None:
-        carry_hills(carried, folder / deck.HILLS)
+        carry_hills(carried, folder / HILLS)
     run_lmp(folder, deck.DECK, "screen.log")
-    return folder / deck.HILLS
+    return folder / HILLS
 
 
 def test_zbl_is_lammps_s_zbl(tmp_path: Path) -> None:
