@@ -20,11 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.io import read
 
 from metamd.config import load_config
-from metamd.frames import load_frames, load_npz
+from metamd.frames import Frames, load_frames, load_npz
 from metamd.loop.provenance import trace_frame, trace_model
+from metamd.predict import predict
 from metamd.reference import fingerprint
+from metamd.repulsion import zbl_energy_ev
 from metamd.status import read_status
 
 from .conftest import ETHANOL
@@ -68,6 +71,7 @@ datasets = "all"
 models = 2
 steps = 200
 compress = false
+repulsion = "zbl"
 deepmd = "own.json"
 [loop]
 iterations = 2
@@ -313,6 +317,31 @@ def test_warm_start_took_the_weights(killed: Path) -> None:
     second = (killed / "iteration-1/train/all/seed-1/lcurve.out").read_text().splitlines()
     cold, warm = float(first[1].split()[1]), float(second[1].split()[1])
     assert warm < 0.8 * cold
+
+
+def test_models_repel_where_no_data_can_be(killed: Path) -> None:
+    """O and H pushed together: the force is ZBL's, and the gradient of the energy throughout."""
+    atoms = read(ETHANOL)
+    symbols = atoms.get_chemical_symbols()
+    o = symbols.index("O")
+    h = min((k for k, s in enumerate(symbols) if s == "H"), key=lambda k: atoms.get_distance(o, k))
+    along = atoms.positions[h] - atoms.positions[o]
+    along /= np.linalg.norm(along)
+    r, step = np.array([0.2, 0.3, 0.5, 0.6, 0.65, 0.9]), 1e-4
+    positions = np.repeat(atoms.positions[None], 3 * len(r), axis=0)
+    shifts = (r[:, None] + step * np.array([-1.0, 0.0, 1.0])).ravel()
+    positions[:, h] = atoms.positions[o] + shifts[:, None] * along
+    model = json.loads((killed / "provenance.json").read_text())["models"][-1]["path"]
+    said = predict([killed / model], Frames(tuple(symbols), positions))
+    assert said.energy is not None
+    energy = said.energy[0].reshape(-1, 3)
+    slope = -(energy[:, 2] - energy[:, 0]) / (2 * step)
+    force = said.forces[0].reshape(-1, 3, 9, 3)[:, 1, h] @ along
+    np.testing.assert_allclose(force, slope, rtol=1e-5, atol=1e-3)
+    zbl = -np.gradient(zbl_energy_ev(r[0] + step * np.arange(-1.0, 2.0), 8, 1), step)[1]
+    # The nets of the other atoms, trained for seconds, still say something.
+    assert force[0] == pytest.approx(zbl, rel=0.01)
+    assert (force[:5] > 10).all()
 
 
 @pytest.mark.slow
