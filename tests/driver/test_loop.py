@@ -69,7 +69,7 @@ gap = 1
 [train]
 datasets = "all"
 models = 2
-steps = 200
+steps = 1000
 compress = false
 repulsion = "zbl"
 deepmd = "own.json"
@@ -77,7 +77,7 @@ deepmd = "own.json"
 iterations = 2
 hills = "carry"
 training = "warm"
-warm_steps = 100
+warm_steps = 300
 [loop.select]
 count = 20
 trust_lower_ev_per_ang = 0.01
@@ -169,22 +169,33 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole loop, killed while it samples, trains, and somewhere later."""
+    """The whole loop: the driver is killed while it samples and in the second iteration, and
+    ``dp train`` once it has a checkpoint."""
     folder = tmp_path_factory.mktemp("killed")
     write_run(folder)
     work = folder / "work"
-    for stage in ("sample/metamd/walker-0", "train/all/seed-1"):
+
+    def driver_killed_at(log: Path) -> None:
         process = start(folder, work)
-        where = work / "iteration-0" / stage
-        wait_for(lambda where=where: any(where.glob("*.log")), 250)
-        time.sleep(0.5)
+        wait_for(lambda: process.poll() is not None or log.exists(), 400)
+        time.sleep(0.3)
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+    driver_killed_at(work / "iteration-0/sample/metamd/walker-0/walker.log")
     process = start(folder, work)
-    wait_for(lambda: (work / "iteration-1" / "sample").exists(), 400)
-    victims = descendants(process.pid)
-    os.kill(victims[-1], signal.SIGKILL)  # the youngest process below; the driver goes on
-    assert process.wait(500) == 0, (folder / "screen.log").read_text()[-3000:]
+    checkpoint = work / "iteration-0/train/all/seed-1/checkpoint"
+    wait_for(lambda: process.poll() is not None or checkpoint.exists(), 400)
+    for pid in descendants(process.pid):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"train" in words:
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: process.poll() is not None or (work / "iteration-1").exists(), 400)
+    assert process.poll() is None, (folder / "screen.log").read_text()[-3000:]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    driver_killed_at(work / "iteration-1/train/all/seed-1/train.log")
+    finish(folder, work)
     return work
 
 
@@ -308,6 +319,11 @@ def test_summary_and_status_tell_the_loop(killed: Path) -> None:
     assert {(s.iteration, s.stage) for s in state.stages} >= {(0, "sample"), (1, "train")}
     text = (killed / "report.html").read_text()
     assert "metamd@1" in text
+
+
+def test_killed_training_went_on_from_its_checkpoint(killed: Path) -> None:
+    log = (killed / "iteration-0/train/all/seed-1/train.log").read_text()
+    assert re.search(r"restart from model .*model\.ckpt-\d+", log)
 
 
 def test_warm_start_took_the_weights(killed: Path) -> None:
