@@ -61,17 +61,31 @@ def train_command(
     heldout: Annotated[
         list[Path] | None, typer.Option(help="DeePMD systems for the learning curve.")
     ] = None,
+    augmented: Annotated[
+        list[Path] | None,
+        typer.Option(help="DeePMD systems of metamd augment to train on as well; repeatable."),
+    ] = None,
+    weight: Annotated[
+        float, typer.Option(help="Share of the training batches drawn from these.")
+    ] = 0.1,
 ) -> None:
     """Train an ensemble on DeePMD systems with the [train] table of a run file."""
     from metamd.config import load_config
     from metamd.execution import Executor
-    from metamd.train import train_all, train_ensemble
+    from metamd.train import Augmented, train_all, train_ensemble
 
     config = load_config(run_file)
+    if not 0 < weight < 1:
+        raise InputError(f"--weight: {weight:g} is not between 0 and 1.")
+    extra = Augmented(tuple(path.resolve() for path in augmented), weight) if augmented else None
     _new_folder(output)
     paths = [path.resolve() for path in systems]
     tests = [path.resolve() for path in heldout or systems]
-    tasks = {"model": train_ensemble("model", paths, tests, config.train, output.resolve())}
+    tasks = {
+        "model": train_ensemble(
+            "model", paths, tests, config.train, output.resolve(), augmented=extra
+        )
+    }
     with Executor(config.execution, output / "logs", console) as executor:
         models = train_all(tasks, executor)
     for model in models:
