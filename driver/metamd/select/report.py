@@ -133,6 +133,7 @@ def plot_rounds(rounds: Sequence[Round], path: str | Path) -> Path:
     axes.set_xlabel("cluster, by rising error")
     axes.set_ylabel("force RMSE (eV/Å)")
     axes.set_ylim(bottom=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, fontsize=7, ncols=2)
     figure.savefig(path, dpi=150)
     return path
