@@ -46,6 +46,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "DeePMD-kit v2",
         "J. Zeng et al., J. Chem. Phys. 159, 054801 (2023), doi:10.1063/5.0155600",
     ),
+    "deepmd-kit-3": (
+        "DeePMD-kit v3",
+        "J. Zeng et al., J. Chem. Theory Comput. 21, 4375 (2025), doi:10.1021/acs.jctc.5c00340",
+    ),
     "deeppot-se": (
         "Deep Potential, smooth edition (se_e2_a)",
         "L. Zhang, J. Han, H. Wang, W. A. Saidi, R. Car, W. E, Adv. Neural Inf. Process. Syst. 31 "
@@ -85,6 +89,25 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "Finite-size correction of self-diffusion",
         "I.-C. Yeh, G. Hummer, J. Phys. Chem. B 108, 15873 (2004), doi:10.1021/jp0477147",
     ),
+    "atomic-selection": (
+        "Selection by energies and forces of atoms",
+        "Efficient data selection methods for the development of machine learned potentials, "
+        "anonymous paper under review",
+    ),
+    "flatten": (
+        "Flattened errors, improved training",
+        "G. Fonseca, I. Poltavsky, V. Vassilev-Galindo, A. Tkatchenko, J. Chem. Phys. 154, 124102 "
+        "(2021), doi:10.1063/5.0035530",
+    ),
+    "deviation": (
+        "Selection by model deviation (DP-GEN)",
+        "Y. Zhang et al., Comput. Phys. Commun. 253, 107206 (2020), doi:10.1016/j.cpc.2020.107206",
+    ),
+    "augmentation": (
+        "Physics-based data augmentation",
+        "Expanding the extrapolation limits of neural network force fields using physics-based "
+        "data augmentation, anonymous paper under review",
+    ),
     "3dmol": (
         "3Dmol.js (the 3D view of the report)",
         "N. Rego, D. Koes, Bioinformatics 31, 1322 (2015), doi:10.1093/bioinformatics/btu829",
@@ -105,9 +128,29 @@ def citations(keys: Iterable[str]) -> list[dict[str, str]]:
     ]
 
 
+#: Keys of what a selection method is from.
+SELECTION = {
+    "atomic-energy": {"atomic-selection"},
+    "force": {"atomic-selection"},
+    "energy": {"atomic-selection"},
+    "flatten": {"flatten"},
+    "deviation": {"deviation"},
+}
+
+
+#: Keys of what a check is from.
+CHECKS = {
+    "clusters": {"flatten"},
+    "deviation": {"deviation"},
+    "rdf": {"mdanalysis"},
+    "diffusion": {"finite-size"},
+}
+
+
 def run_citations(config: RunConfig) -> list[dict[str, str]]:
     """What to cite for a run file: its sampler, reference, programs and thermostats."""
-    keys = {"lammps", "deepmd-kit", "deepmd-kit-2", "deeppot-se", "ase", "parsl", "3dmol"}
+    keys = {"lammps", "deepmd-kit", "deepmd-kit-2", "deepmd-kit-3"}
+    keys |= {"deeppot-se", "ase", "parsl", "3dmol"}
     for arm in config.sample:
         if arm.method == "metamd":
             keys |= {"metamd", "metadynamics"}
@@ -120,4 +163,11 @@ def run_citations(config: RunConfig) -> list[dict[str, str]]:
     if (config.reference.calculator or "").startswith("tblite"):
         method = str(config.reference.arguments.get("method", "GFN2-xTB"))
         keys.add("gfn1-xtb" if method.upper().startswith("GFN1") else "gfn2-xtb")
+    keys |= SELECTION.get(config.select.method, set())
+    if config.loop.iterations > 1 or config.loop.models:
+        keys |= SELECTION.get(config.loop.select.method, set())
+    if config.augment is not None:
+        keys.add("augmentation")
+    for check in config.validation.checks:
+        keys |= CHECKS.get(check, set())
     return citations(keys)
