@@ -62,8 +62,8 @@ def test_good_run_files() -> None:
     paths = [*ROOT.glob("inputs/*/*.toml")]
     assert {path.parent.name for path in paths} >= {"ethanol", "ethylene_glycol", "nacl"}
     for path in paths:
-        load = load_compare if path.name.startswith("compare") else load_config
-        assert load(path).system.structure.is_absolute()
+        config = load_compare(path) if path.name.startswith("compare") else load_config(path)
+        assert config.system.structure.is_absolute()
     compared = load_config(ROOT / "inputs" / "ethanol" / "run.toml")
     assert {arm.method for arm in compared.sample} == {"md", "metamd"}
 
