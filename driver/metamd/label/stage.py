@@ -98,8 +98,8 @@ def label_frames(
     """
     reusable = _reusable(frames, config, fingerprint(reference, system))
     keep, todo = np.flatnonzero(reusable), np.flatnonzero(~reusable)
-    check = keep[np.unique(np.linspace(0, len(keep) - 1, config.recheck).astype(int))]
-    check = check if len(keep) else keep
+    evenly = np.linspace(0, max(0, len(keep) - 1), min(len(keep), config.recheck))
+    check = keep[np.unique(evenly.astype(int))]
     wanted = np.concatenate([todo, check]).astype(int)
     tasks = _tasks(frames, wanted, config, reference, system, folder, structure)
     labels = _Labels.none(frames)
