@@ -1,8 +1,8 @@
 // The core's part of bench_bias.py: one measurement a line, "name value value ...".
 //
-//   bench_bias_core hills PAIRS N...      time of the bias and of reading its store, in ms
-//   bench_bias_core cutoff HILLS N...     time of a step per atom under CUTOFF, in us
-//   bench_bias_core merge FILE MERGE...   10 000 bumps of a trajectory, merged or not
+//   bench_bias_core hills PAIRS N...      time of the bias (for every instruction set) and of
+//   reading its store, in ms bench_bias_core cutoff HILLS N...     time of a step per atom under
+//   CUTOFF, in us bench_bias_core merge FILE MERGE...   10 000 bumps of a trajectory, merged or not
 #include "bias.h"
 
 #include <chrono>
@@ -58,10 +58,10 @@ double read_all(const HillStore& store, std::size_t width) {
   return all;
 }
 
-void hills(std::size_t pairs, std::size_t n) {
+void hills(std::size_t pairs, std::size_t n, Isa isa) {
   ListOptions list;
   list.skin = 0.0; // nothing is skipped
-  HillStore store(false, list);
+  HillStore store(false, list, isa);
   store.reset(pairs);
   // Broad bumps: every exponent is below one.
   for (std::size_t k = 0; k < n; ++k) {
@@ -79,7 +79,8 @@ void hills(std::size_t pairs, std::size_t n) {
     bias = std::min(bias, best_ms(rounds, [&] { sink = store.evaluate(); }));
     read = std::min(read, best_ms(rounds, [&] { sink = read_all(store, (pairs + 7) / 8 * 8); }));
   }
-  std::printf("hills %zu %.6f %.6f\n", n, bias, read);
+  const char* const names[] = {"SSE2", "AVX2", "AVX-512"};
+  std::printf("hills %s %zu %.6f %.6f\n", names[int(isa)], n, bias, read);
 }
 
 void cutoff(std::size_t hills, int per_side, const std::string& what) {
@@ -126,8 +127,8 @@ void cutoff(std::size_t hills, int per_side, const std::string& what) {
     }
   });
   const double v0 = sink / (0.01 * double(hills));
-  std::printf("cutoff %d %.6f %zu %.3f %d %s\n", atoms, 1e3 * ms / steps / atoms,
-              bias.store().active(), v0, lists, what.c_str());
+  std::printf("cutoff %d %.6f %zu %.3f %d %s\n", atoms, 1e3 * ms / steps / atoms, bias.active(), v0,
+              lists, what.c_str());
 }
 
 struct Run {
@@ -146,7 +147,7 @@ Run replay(const std::vector<std::vector<Vec3>>& frames, std::size_t hills, doub
   for (std::size_t k = 0; k < hills; ++k) {
     bias.add(frames[k], {}, 0.01, 0);
   }
-  Run out{0.0, bias.store().size(), {}};
+  Run out{0.0, bias.stored(), {}};
   // Where the run has been, and a little beside it.
   std::vector<std::vector<Vec3>> probes;
   for (std::size_t k = 0; k < 200; ++k) {
@@ -209,7 +210,11 @@ int main(int argc, char** argv) {
   const std::string what = argc > 2 ? argv[1] : "";
   if (what == "hills") {
     for (int k = 3; k < argc; ++k) {
-      hills(std::stoul(argv[2]), std::stoul(argv[k]));
+      for (const Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512}) {
+        if (isa <= best_isa()) {
+          hills(std::stoul(argv[2]), std::stoul(argv[k]), isa);
+        }
+      }
     }
   } else if (what == "cutoff") {
     for (int k = 3; k < argc; ++k) {

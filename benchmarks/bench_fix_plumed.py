@@ -1,11 +1,14 @@
 """What fix plumed costs a step of a 100 000-atom Lennard-Jones run.
 
-    python benchmarks/bench_fix_plumed.py [--rounds 15] [--steps 20] [--cells 29]
+    python benchmarks/bench_fix_plumed.py [--rounds 15] [--steps 20] [--cells 29] [--own PLUGIN]
 
 One ``lmp`` process runs, turn by turn, short blocks without the fix, with an empty PLUMED file,
 with DISTANCE+PRINT and with a 26-atom MATRIX_METAD.  Every block is compared with the plain
 blocks just before and after it, by LAMMPS's own loop time; the table has the medians.  "in the
 fix" is the growth of LAMMPS's Modify section, which a busy machine disturbs less.  Never a test.
+
+--own names LAMMPS's own fix compiled as a plugin that registers it as plumed/own: the same run
+then has it with an empty file too.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "hosts"))
 
-from lmp_host import run_lmp
+from lmp_host import environment, run_lmp
 
 from metamd import plugins
 
@@ -42,6 +45,7 @@ run 40
 """
 
 BASE = "no fix"
+OWN = "LAMMPS own, empty file"
 TARGETS = {"empty file": 1.02, "DISTANCE+PRINT": 1.02, "26-atom MATRIX_METAD": 1.03}
 
 
@@ -61,13 +65,16 @@ def inputs() -> dict[str, str]:
     return decks
 
 
-def deck(cells: int, steps: int, rounds: int, names: list[str]) -> str:
+def deck(cells: int, steps: int, rounds: int, names: list[str], own: Path | None) -> str:
     """Blocks in the order plain, one, plain, two, plain, ... for every round."""
     text = DECK.format(cells=cells)
+    if own:
+        text += f"plugin load {own}\n"
     for _ in range(rounds):
         for k in range(len(names)):
             text += f"print 'block: {BASE}'\nrun {steps}\n"
-            text += f"fix p all plumed plumedfile input{k}.dat outfile p.log\n"
+            style = "plumed/own" if names[k] == OWN else "plumed"
+            text += f"fix p all {style} plumedfile input{k}.dat outfile p.log\n"
             # the first step of a fix gathers masses and charges: not what a run costs
             text += f"run {steps}\nprint 'block: {names[k]}'\nrun {steps}\nunfix p\n"
     return text + f"print 'block: {BASE}'\nrun {steps}\n"
@@ -90,14 +97,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cells", type=int, default=29, help="4 cells^3 atoms")
+    parser.add_argument("--own", type=Path, help="LAMMPS's own fix as a plugin")
     arguments = parser.parse_args()
     files = inputs()
+    own = arguments.own.resolve() if arguments.own else None
+    if own:
+        files[OWN] = "# nothing\n"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for k, text in enumerate(files.values()):
             (folder / f"input{k}.dat").write_text(text)
-        text = deck(arguments.cells, arguments.steps, arguments.rounds, list(files))
-        done = run_lmp(folder, text, timeout=3600)
+        text = deck(arguments.cells, arguments.steps, arguments.rounds, list(files), own)
+        kernel = plugins.plumed_kernel()
+        env = environment(**({"PLUMED_KERNEL": str(kernel)} if own else {}))
+        done = run_lmp(folder, text, timeout=3600, env=env)
         timed = blocks(done.output.replace("print 'block:", ""), arguments.steps)
 
     print(f"{4 * arguments.cells**3} atoms, {arguments.rounds} rounds of {arguments.steps} steps")
@@ -115,7 +128,8 @@ def main() -> None:
             shares.append((timed[k][2] - modify) / base)
         loop = statistics.median(timed[k][1] for k in here)
         print(
-            f"{name:24}{1e3 * loop:11.2f}{statistics.median(ratios):8.3f}{TARGETS[name]:8.2f}"
+            f"{name:24}{1e3 * loop:11.2f}{statistics.median(ratios):8.3f}"
+            f"{TARGETS.get(name, float('nan')):8.2f}"
             f"{100 * statistics.median(shares):11.2f}%"
         )
 

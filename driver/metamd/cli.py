@@ -17,6 +17,7 @@ from rich.table import Table
 from metamd import __version__
 from metamd.commands import augmentation, data, selection, stages, tools
 from metamd.errors import MetamdError
+from metamd.status import RunStatus
 
 app = typer.Typer(
     name="metamd",
@@ -100,10 +101,23 @@ def status(
     if json_:
         print(json.dumps(dataclasses.asdict(state), indent=2))
         return
-    table = Table("stage", "done", "begun", "failed", "seconds", title=f"{workdir}: {state.state}")
+    _print_status(workdir, state)
+
+
+def _print_status(workdir: Path, state: RunStatus) -> None:
+    table = Table(
+        "iteration",
+        "stage",
+        "done",
+        "begun",
+        "failed",
+        "seconds",
+        title=f"{workdir}: {state.state}",
+    )
     for stage in state.stages:
-        seconds = state.seconds.get(stage.stage)
+        seconds = state.seconds.get(f"iteration-{stage.iteration}/{stage.stage}")
         table.add_row(
+            f"{stage.iteration} of {state.iterations}" if state.iterations > 1 else "0",
             stage.stage,
             str(stage.done),
             str(stage.begun),
@@ -111,11 +125,27 @@ def status(
             "" if seconds is None else f"{seconds:.0f}",
         )
     out.print(table)
+    for iteration, errors in state.errors.items():
+        numbers = ", ".join(f"{name} {value:.3g}" for name, value in errors.items())
+        out.print(f"iteration {iteration}: force RMSE in eV/A: {numbers}", markup=False)
     for stage in state.stages:
         for task, reason in stage.failed:
-            out.print(f"{stage.stage}/{task}: {reason}")
+            where = f"iteration-{stage.iteration}/{stage.stage}/{task}"
+            out.print(f"{where}: {reason}", markup=False, soft_wrap=True)
+    if state.now is not None:
+        done, tasks = state.now["done"], state.now["tasks"]
+        left = "" if state.left_s is None else f", about {_duration(state.left_s)} left"
+        out.print(f"now: {state.now['title']}, {done:.4g} of {tasks} tasks{left}")
+    if state.stop is not None:
+        out.print(state.stop, markup=False, soft_wrap=True)
     if not state.running and state.state not in ("finished",):
         out.print("not running; the command it was started with goes on from here")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @app.command()

@@ -27,5 +27,9 @@ class TaskError(MetamdError, RuntimeError):
     """A program or task failed; the message carries the last useful line of its log."""
 
 
+class ProgramKilled(TaskError):
+    """A program was killed from outside: no fault of its input, so it is begun again."""
+
+
 class ReferenceFailed(MetamdError, RuntimeError):
     """The reference method gave no energy for a frame (no SCF convergence, say)."""

@@ -9,7 +9,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from metamd.execution import die_with_parent
+from metamd.programs import die_with_parent
 
 
 def main() -> None:

@@ -59,6 +59,15 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return data
 
 
+def finished_result(folder: Path, print_: str) -> dict[str, Any] | None:
+    """The stored result of the task with this fingerprint, where it has been done."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest["fingerprint"] != print_:
+        return None
+    result: dict[str, Any] = manifest["result"]
+    return result
+
+
 def set_aside(folder: Path, word: str) -> Path:
     """Rename a folder to the first free ``folder.word-N``: nothing is ever overwritten."""
     number = 1

@@ -41,11 +41,11 @@ LENGTHS = np.round(np.arange(0.6, 2.501, 0.05), 3)
 OXYGEN, HYDROGEN = 2, 3
 
 
-def variants(schemes: list[str]) -> dict[str, Augment | None]:
+def variants(schemes: list[str], epsilons: list[float]) -> dict[str, Augment | None]:
     """Name and [augment] table of every model; ``none`` has no augmented frames."""
     found: dict[str, Augment | None] = {"none": None}
     for scheme in schemes:
-        for epsilon in EPSILON if scheme != "signed" else (0.05, 0.2):
+        for epsilon in epsilons:
             found[f"{scheme}-{epsilon:g}"] = Augment(
                 frames=200, atoms=1, max_displacement_ang=epsilon, scheme=scheme,
                 pairs=PAIRS[scheme], temperature_k=500.0, weight=1 / 6,
@@ -117,15 +117,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pool", type=Path)
     parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--nve-steps", type=int, default=4000)
-    parser.add_argument("--schemes", default="taylor,paper,signed")
+    parser.add_argument("--schemes", default="taylor,paper")
+    parser.add_argument("--epsilon", type=float, nargs="*", default=EPSILON)
     parser.add_argument("--workers", type=int, default=None)
     arguments = parser.parse_args()
     folder: Path = arguments.workdir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     config = load_config(HERE / "augment.toml")
-    train = config.train.model_copy(update={"steps": arguments.steps, "compress": False})
     system, test = split(load_npz(arguments.pool / "iteration-0/sample/md/frames.npz"), folder)
     start = read(HERE / "ethanol.xyz")
     assert (start.symbols[OXYGEN], start.symbols[HYDROGEN]) == ("O", "H")
@@ -136,7 +135,7 @@ def main() -> None:
         Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)
     ) as executor:
         tasks = {}
-        for name, table in variants(arguments.schemes.split(",")).items():
+        for name, table in variants(arguments.schemes.split(","), arguments.epsilon).items():
             extra = None
             if table is not None:
                 made = augment_system(
@@ -144,7 +143,7 @@ def main() -> None:
                 )
                 extra = Augmented((Path(made["system"]),), table.weight)
             tasks[name] = train_ensemble(
-                name, [system], [], train, folder / "models", augmented=extra
+                name, [system], [], config.train, folder / "models", augmented=extra
             )
         models = train_all(tasks, executor)
         files = [ModelFile(m.train, m.seed, m.path) for m in models]

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from metamd.config import Execution, Select, Train, Validate
@@ -72,7 +74,7 @@ def training(steps: int, seed: int) -> Train:
     return Train(
         models=1,
         steps=steps,
-        batch_size=1,
+        batch_size=2,
         cutoff_ang=6.0,
         start_learning_rate=5e-3,
         deepmd=HERE / "deepmd.json",
@@ -86,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pool", type=Path)
     parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument(
@@ -122,13 +124,28 @@ def main() -> None:
         )
     table = {row["train"]: row for row in result.cross_errors}
     write_json(folder / "results.json", {"steps": arguments.steps, "errors": table})
+    plot(table, folder / "errors.png")
     print("force errors on the common test set, eV/A: mean +- spread of the seeds")
     for method, row in table.items():
         rmse, mae, worst = (row[f"force_{k}_ev_per_ang"] for k in ("rmse", "mae", "max"))
         print(f"{method:22s} RMSE {_text(rmse)}  MAE {_text(mae)}  max {_text(worst)}")
 
 
-def _text(number: dict) -> str:
+def plot(table: dict[str, Any], path: Path) -> None:
+    """Force errors by method as in the paper's figure 2; a dot a seed."""
+    names = [name for name in table if not name.endswith("-doubled")]
+    figure = Figure(figsize=(7.5, 2.8), layout="constrained")
+    for axes, key in zip(figure.subplots(1, 3), ("max", "rmse", "mae"), strict=True):
+        for k, name in enumerate(names):
+            number = table[name][f"force_{key}_ev_per_ang"]
+            axes.bar(k, number["mean"], 0.7, color="#c9d6e6")
+            axes.plot([k] * len(number["values"]), number["values"], ".", color="#4c78a8")
+        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=7)
+        axes.set_title(f"force {key} (eV/Å)", fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def _text(number: dict[str, Any]) -> str:
     spread = number["spread"]
     return f"{number['mean']:.4f}" + ("" if spread is None else f" +- {spread:.4f}")
 

@@ -7,9 +7,11 @@
 
 #include "hillstore.h"
 #include "matrix.h"
+#include "mergedstore.h"
 #include "sigma.h"
 
 #include <limits>
+#include <optional>
 #include <vector>
 
 namespace metamd {
@@ -19,7 +21,7 @@ struct BiasOptions {
   Sigma sigma{0.2};
   ListOptions list;
   long long ramp_steps = 0; ///< over which a hill grows to its height
-  double merge = 0.0;       ///< hills closer than this, in units of sigma, become one; 0: never
+  double merge = 0.0;       ///< see mergedstore.h, in units of sigma; 0: every hill as it is
   Isa isa = best_isa();
 };
 
@@ -29,20 +31,23 @@ public:
       : options_(options), matrix_(std::move(sel), options.matrix),
         sigma_(options.sigma.table(matrix_.selection())),
         store_(options.matrix.metric.weighted(), options.list, options.isa) {
+    if (options.merge > 0.0) {
+      check_merge();
+      merged_.emplace(options.merge, options.list, options.isa);
+    }
     if (matrix_.dense()) {
       rebuild();
-    } else if (options.merge > 0.0) {
-      throw std::invalid_argument("MERGE works on full matrices only: leave out CUTOFF or MERGE");
-    }
-    if (options.merge > 0.0 && options.ramp_steps > 0) {
-      throw std::invalid_argument("MERGE and RAMP exclude each other");
     }
   }
 
   const DistanceMatrix& matrix() const { return matrix_; }
-  const HillStore& store() const { return store_; }
+  /// Hills looked at in the last evaluation, and hills or what they were merged to.
+  std::size_t active() const { return merged_ ? merged_->active() : store_.active(); }
+  std::size_t stored() const { return merged_ ? merged_->size() : store_.size(); }
   /// Hills added, whether merged or not.
   std::size_t hills() const { return added_; }
+  /// Principal components that MERGE keeps them in; 0: all pairs.
+  std::size_t components() const { return merged_ ? merged_->components() : 0; }
   double energy() const { return energy_; }
   /// dV/dx of the last evaluation.
   const std::vector<Vec3>& gradient() const { return gradient_; }
@@ -59,9 +64,6 @@ public:
     if (matrix_.dense()) {
       matrix_.update(x, cell);
       fill_y();
-      if (options_.merge > 0.0) {
-        store_.evaluate();
-      }
       insert(height, step);
     } else {
       frames_.push_back({x, cell, matrix_.norm2(x, cell, sigma_)});
@@ -99,7 +101,7 @@ public:
     }
     fill_y();
     grow(step);
-    energy_ = store_.evaluate();
+    energy_ = merged_ ? merged_->evaluate() : store_.evaluate();
     count_ramp_work();
     derivatives();
     gradient_.assign(x.size(), Vec3{0, 0, 0});
@@ -109,6 +111,18 @@ public:
   }
 
 private:
+  void check_merge() const {
+    if (!matrix_.dense()) {
+      throw std::invalid_argument("MERGE works on full matrices only: leave out CUTOFF or MERGE");
+    }
+    if (options_.matrix.metric.weighted()) {
+      throw std::invalid_argument("MERGE works with METRIC=INVERSE and DISTANCE only");
+    }
+    if (options_.ramp_steps > 0) {
+      throw std::invalid_argument("MERGE and RAMP exclude each other");
+    }
+  }
+
   struct Frame {
     std::vector<Vec3> x;
     Cell cell;
@@ -130,7 +144,7 @@ private:
   }
 
   void fill_y() {
-    double* y = store_.y();
+    double* y = merged_ ? merged_->y() : store_.y();
     for (std::size_t p = 0; p < matrix_.size(); ++p) {
       y[p] = matrix_.d(p) * scale_[p];
     }
@@ -151,6 +165,9 @@ private:
     heights.insert(heights.end(), pending_.begin(), pending_.end());
     matrix_.scales(sigma_, scale_);
     store_.reset(matrix_.size());
+    if (merged_) {
+      merged_->reset(matrix_.size());
+    }
     dv_dd_.assign(matrix_.size(), 0.0);
     for (std::size_t k = 0; k < frames_.size(); ++k) {
       place(frames_[k], heights[k]);
@@ -193,48 +210,16 @@ private:
   }
 
   void insert(double height, long long step) {
+    if (merged_) {
+      merged_->add(height);
+      return;
+    }
     const bool ramp = options_.ramp_steps > 0;
     if (ramp) {
       growing_.push_back({store_.size(), height, step, 0.0});
     }
-    if (options_.merge > 0.0 && merge_into_nearest(height)) {
-      return;
-    }
     double* row = store_.add(ramp ? 0.0 : height);
     std::copy(store_.y(), store_.y() + matrix_.size(), row);
-    if (options_.merge > 0.0) {
-      weight_.push_back(height);
-      spread_.push_back(0.0);
-    }
-  }
-
-  /// Replace a hill by the height-weighted mean of it and the matrix here.  To second
-  /// order a cluster of hills is lower than their sum by half its spread, which is
-  /// what the height is corrected for.
-  bool merge_into_nearest(double height) {
-    std::size_t best = store_.size();
-    double closest = 0.5 * options_.merge * options_.merge;
-    for (std::size_t k = 0; k < store_.size(); ++k) {
-      if (store_.exponent(k) <= closest) {
-        closest = store_.exponent(k);
-        best = k;
-      }
-    }
-    if (best == store_.size()) {
-      return false;
-    }
-    const double total = weight_[best] + height;
-    const double f = height / total;
-    const double spread = (1.0 - f) * spread_[best] + f * (1.0 - f) * 2.0 * store_.exponent(best);
-    double* row = store_.row(best);
-    for (std::size_t p = 0; p < matrix_.size(); ++p) {
-      row[p] += f * (store_.y()[p] - row[p]);
-    }
-    weight_[best] = total;
-    spread_[best] = spread;
-    store_.set_height(best, total * std::exp(-0.5 * spread));
-    store_.invalidate_list();
-    return true;
   }
 
   /// Set the heights of growing hills.
@@ -260,7 +245,7 @@ private:
 
   /// dV/dD from the sums of the store.
   void derivatives() {
-    const double* g = store_.gradient();
+    const double* g = merged_ ? merged_->gradient() : store_.gradient();
     if (!options_.matrix.metric.weighted()) {
       for (std::size_t p = 0; p < matrix_.size(); ++p) {
         dv_dd_[p] = -scale_[p] * g[p];
@@ -279,10 +264,10 @@ private:
   DistanceMatrix matrix_;
   std::vector<double> sigma_, scale_, dv_dd_;
   HillStore store_;
-  std::vector<Frame> frames_; ///< only under a neighbour list, to make rows anew
+  std::optional<MergedStore> merged_; ///< instead of store_
+  std::vector<Frame> frames_;         ///< only under a neighbour list, to make rows anew
   std::vector<double> pending_;
   std::vector<Growing> growing_;
-  std::vector<double> weight_, spread_;
   std::vector<Vec3> gradient_;
   Mat3 virial_{};
   double energy_ = 0.0, work_ = 0.0;

@@ -5,8 +5,8 @@
 //   pass 2   grad_p  += sum_a h_a exp(-E_a) (y_p - row_ap)
 //            grad2_p += sum_a h_a exp(-E_a) (y_p - row_ap)^2    only with w
 //
-// Both passes run over a block of rows while it is in cache, so that memory is
-// read once, and pass 1 asks for the rows of the next block ahead of time.
+// Both passes run over a block of rows while it is in cache, so that memory is read once. Each
+// asks ahead of time for half of the rows of the next block, so that memory never rests.
 #pragma once
 
 #include <cmath>

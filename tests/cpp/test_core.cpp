@@ -1,10 +1,11 @@
-// What the cases do not reach: neighbour lists, the list in matrix space, merging,
+// What the cases do not reach: neighbour lists, the list in matrix space, MERGE,
 // growing hills, hill text, nearest images.
 #include "bias.h"
 #include "check.h"
 #include "hilltext.h"
 #include "random.h"
 
+#include <algorithm>
 #include <random>
 
 using namespace metamd;
@@ -149,43 +150,173 @@ void matrix_space_list() {
       a.add_here(x, {}, 0.1, step);
       b.add_here(x, {}, 0.1, step);
     }
-    fewest = step > 300 ? std::min(fewest, a.store().active()) : fewest;
+    fewest = step > 300 ? std::min(fewest, a.active()) : fewest;
   }
   check(fewest < 100, "far hills stay out of the list");
-  check(b.store().active() == b.hills(), "no list: every hill is looked at");
+  check(b.active() == b.hills(), "no list: every hill is looked at");
 }
 
-void merging() {
-  const std::size_t atoms = 6;
-  const Selection sel = Selection::all(std::vector<std::string>(atoms, "C"));
-  BiasOptions merged, plain;
-  merged.sigma = plain.sigma = Sigma(0.3);
-  merged.merge = 0.3;
-  MatrixBias a(sel, merged), b(sel, plain);
-  std::vector<Vec3> start(atoms);
-  for (std::size_t k = 0; k < atoms; ++k) {
-    start[k] = {1.5 * (k % 2), 1.5 * (k / 2 % 2), 1.5 * double(k / 4)};
-  }
-  double square = 0.0, error = 0.0;
-  for (int step = 0; step < 1500; ++step) {
-    auto x = start;
-    shake(x, 0.03);
-    a.evaluate(x, {}, step);
-    b.evaluate(x, {}, step);
+/// A molecule that moves along a few directions, and a little along all.
+struct Wanderer {
+  std::vector<Vec3> start;
+  std::vector<std::vector<Vec3>> modes;
+
+  explicit Wanderer(std::size_t atoms) {
     for (std::size_t k = 0; k < atoms; ++k) {
+      start.push_back({1.5 * (k % 2), 1.5 * (k / 2 % 2), 1.5 * double(k / 4)});
+    }
+    for (int m = 0; m < 5; ++m) {
+      modes.emplace_back(atoms, Vec3{0, 0, 0});
+      shake(modes.back(), 0.1);
+    }
+  }
+
+  std::vector<Vec3> at_random() const {
+    auto x = start;
+    for (const auto& mode : modes) {
+      const double q = normal();
+      for (std::size_t k = 0; k < x.size(); ++k) {
+        for (int c = 0; c < 3; ++c) {
+          x[k][c] += q * mode[k][c];
+        }
+      }
+    }
+    shake(x, 0.01);
+    return x;
+  }
+};
+
+/// RMS of the difference of two gradients over that of the second, at some places.
+double force_error(MatrixBias& a, MatrixBias& b, const std::vector<std::vector<Vec3>>& places) {
+  double error = 0.0, square = 0.0;
+  for (const auto& x : places) {
+    a.evaluate(x, {}, 0);
+    b.evaluate(x, {}, 0);
+    for (std::size_t k = 0; k < x.size(); ++k) {
       for (int c = 0; c < 3; ++c) {
         const double d = a.gradient()[k][c] - b.gradient()[k][c];
         error += d * d;
         square += b.gradient()[k][c] * b.gradient()[k][c];
       }
     }
-    a.add_here(x, {}, 0.01, step);
-    b.add_here(x, {}, 0.01, step);
   }
-  check(a.hills() == b.hills() && a.store().size() < b.store().size() / 3, "hills were merged");
   check(square > 1e-3, "the bias acts");
-  check(std::sqrt(error / square) < 0.03,
-        "merging keeps the force: " + std::to_string(std::sqrt(error / square)));
+  return std::sqrt(error / square);
+}
+
+/// MERGE: fewer bumps, fewer numbers for each, nearly the same force; and the force is the
+/// gradient of the bias that is computed.
+void merging(Isa isa, double radius, double allowed) {
+  const Wanderer molecule(9);
+  const Selection sel = Selection::all(std::vector<std::string>(9, "C"));
+  BiasOptions merged, plain;
+  merged.sigma = plain.sigma = Sigma(0.2);
+  merged.merge = radius;
+  merged.isa = isa;
+  MatrixBias a(sel, merged), b(sel, plain), again(sel, merged);
+  std::vector<std::vector<Vec3>> places;
+  for (int step = 0; step < 2000; ++step) {
+    const auto x = molecule.at_random();
+    a.evaluate(x, {}, step);
+    a.add_here(x, {}, 0.01, step);
+    b.add(x, {}, 0.01, step);
+    again.add(x, {}, 0.01, step);
+    if (step % 100 == 50) {
+      places.push_back(x);
+      places.push_back(molecule.at_random());
+    }
+  }
+  const double error = force_error(a, b, places);
+  check(error < allowed, "MERGE keeps the force: " + std::to_string(error));
+  check(a.hills() == b.hills() && a.stored() <= b.stored(), "every hill counts");
+  check(radius < 0.1 || a.stored() < b.stored(), "hills were merged");
+  check(a.components() > 5, "the molecule's directions are found");
+  check(radius < 0.1 || a.components() < 32, "and fewer numbers are kept than the 36 pairs");
+  auto x = places.back();
+  check(a.evaluate(x, {}, 0) == again.evaluate(x, {}, 0), "the same hills, the same bias");
+  const auto gradient = a.gradient();
+  double largest = 0.0;
+  for (const Vec3& g : gradient) {
+    largest = std::max({largest, std::abs(g[0]), std::abs(g[1]), std::abs(g[2])});
+  }
+  const double h = 2e-3;
+  for (std::size_t k = 0; k < x.size(); ++k) {
+    for (int c = 0; c < 3; ++c) {
+      const double x0 = x[k][c];
+      x[k][c] = x0 + h;
+      const double up = a.evaluate(x, {}, 0);
+      x[k][c] = x0 - h;
+      const double down = a.evaluate(x, {}, 0);
+      x[k][c] = x0;
+      check_close((up - down) / (2 * h), gradient[k][c], 2e-3 * largest, "a gradient");
+    }
+  }
+}
+
+/// Under MERGE too far bumps are left out, and come back.
+void merging_with_a_list() {
+  const Wanderer molecule(9);
+  const Selection sel = Selection::all(std::vector<std::string>(9, "C"));
+  BiasOptions listed, all;
+  listed.sigma = all.sigma = Sigma(0.02);
+  listed.merge = all.merge = 0.5;
+  all.list.skin = 0.0;
+  MatrixBias a(sel, listed), b(sel, all);
+  std::vector<std::vector<Vec3>> path;
+  auto x = molecule.start;
+  for (int step = 0; step < 1500; ++step) {
+    shake(x, 0.004);
+    a.add(x, {}, 0.01, step);
+    b.add(x, {}, 0.01, step);
+    path.push_back(x);
+  }
+  std::size_t fewest = a.stored();
+  for (const auto& place : path) {
+    check_close(a.evaluate(place, {}, 0), b.evaluate(place, {}, 0), 1e-8, "listed or not");
+    fewest = std::min(fewest, a.active());
+  }
+  check(fewest < a.stored() / 2, "far bumps are left out");
+}
+
+void subspaces() {
+  // Rows in three directions of a space of forty, and a hundredth beside them.
+  const std::size_t full = 40;
+  std::vector<std::vector<float>> rows(500, std::vector<float>(full));
+  std::vector<std::vector<double>> direction(3, std::vector<double>(full));
+  for (auto& d : direction) {
+    std::generate(d.begin(), d.end(), normal);
+  }
+  std::vector<const float*> pointers;
+  for (auto& row : rows) {
+    const double q[3] = {normal(), normal(), 0.5 * normal()};
+    for (std::size_t p = 0; p < full; ++p) {
+      row[p] = float(3.0 + 0.01 * normal());
+      for (int k = 0; k < 3; ++k) {
+        row[p] += float(q[k] * direction[k][p]);
+      }
+    }
+    pointers.push_back(row.data());
+  }
+  const Subspace few = principal_subspace(pointers, full, 0.01);
+  check(few.dims == 3, "three directions are found");
+  double left = 0.0;
+  for (const auto& row : rows) {
+    const std::vector<double> y(row.begin(), row.end());
+    std::vector<double> z(full), rest(full);
+    left += few.project(y.data(), z.data(), rest.data()) / double(rows.size());
+  }
+  check(left < 0.01 && left > 1e-4, "and hold what they are asked to");
+  const Subspace most = principal_subspace(pointers, full, 5e-4);
+  check(most.dims > 20 && most.dims < full, "more are taken when less may be left");
+  for (std::size_t i = 0; i < most.dims; ++i) {
+    for (std::size_t j = 0; j <= i; ++j) {
+      double overlap = 0.0;
+      for (std::size_t p = 0; p < full; ++p) {
+        overlap += most.basis[i * full + p] * most.basis[j * full + p];
+      }
+      check_close(overlap, i == j ? 1.0 : 0.0, 1e-9, "orthonormal directions");
+    }
+  }
 }
 
 HillFrame some_hill(bool periodic) {
@@ -264,7 +395,15 @@ int main() {
   neighbour_list({{{21, 0, 0}, {6, 20, 0}, {-5, 4, 22}}}, true, 1.001);
   neighbour_list({{{21, 0, 0}, {0, 21, 0}, {0, 0, 21}}}, false, 1.0);
   matrix_space_list();
-  merging();
+  for (const Isa isa : {Isa::Portable, Isa::Avx2, Isa::Avx512}) {
+    if (isa <= best_isa()) {
+      merging(isa, 0.7, 0.03);
+      merging(isa, 0.5, 0.01);
+      merging(isa, 0.01, 1e-5); // single precision alone
+    }
+  }
+  merging_with_a_list();
+  subspaces();
   hill_text_round_trip();
   random_heights();
   pair_counts();

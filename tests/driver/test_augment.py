@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from metamd.augment import Spring, Springs, augment
+from metamd.augment import Spring, Springs, augment, augment_system, load_springs
 from metamd.augment.perturb import counted_pairs, displaced, spring_changes
-from metamd.config import Augment
-from metamd.errors import DataError
-from metamd.frames import Frames
-from metamd.train import Augmented
+from metamd.config import Augment, Train, load_config
+from metamd.errors import DataError, InputError
+from metamd.frames import Frames, load_frames, save_deepmd
+from metamd.train import Augmented, train_ensemble
 from metamd.units import KCAL_MOL_EV
 
 
@@ -147,3 +147,75 @@ def test_weight_is_deepmds_auto_prob() -> None:
     assert Augmented((Path("a"), Path("b")), 0.1).auto_prob(1) == (
         "prob_sys_size; 0:1:0.9; 1:3:0.1"
     )
+
+
+def test_a_training_set_gets_a_system_beside_it(tmp_path: Path) -> None:
+    frames = waters(60)
+    train = save_deepmd(frames[:40], tmp_path / "train")
+    config = Augment(frames=20, components={"H-O": 1, "H-H": 1}, profile="paper")
+    folder = tmp_path / "augment"
+    made = augment_system(train, frames, 500.0, config, folder)
+    new = load_frames(made["system"])
+    assert len(new) == made["frames"] == 20
+    assert new.labelled
+    assert made["smallest_ev"] <= made["largest_ev"]
+    springs = load_springs(folder / "springs.json")
+    # Fitted to all that was sampled, not to the training set alone.
+    assert (springs.n_frames, springs.temperature_k) == (60, 500.0)
+    assert (folder / "springs.png").stat().st_size > 5000
+    assert augment_system(train, frames, 500.0, config, folder) == made
+    assert not (tmp_path / "augment.old-1").exists()
+    changed = config.model_copy(update={"max_displacement_ang": 0.2})
+    augment_system(train, frames, 500.0, changed, folder)
+    assert (tmp_path / "augment.old-1" / "springs.json").exists()
+    given = config.model_copy(update={"springs": folder / "springs.json"})
+    assert augment_system(train, None, None, given, tmp_path / "given")["frames"] == 20
+    with pytest.raises(InputError, match="frames of one temperature are needed"):
+        augment_system(train, None, None, config, tmp_path / "none")
+
+
+def test_training_takes_augmented_frames_with_their_weight(tmp_path: Path) -> None:
+    frames = waters(60)
+    train = save_deepmd(frames[:40], tmp_path / "train")
+    config = Augment(frames=20, profile="paper", components={"H-O": 1, "H-H": 1})
+    made = augment_system(train, frames, 500.0, config, tmp_path / "augment")
+    extra = Augmented((Path(made["system"]),), 0.2)
+    plain, more = (
+        train_ensemble("m", [train], [], Train(models=1), tmp_path, augmented=with_)[0]
+        for with_ in (None, extra)
+    )
+    data = more.arguments["deepmd"]["training"]
+    assert data["training_data"]["systems"] == [str(train), made["system"]]
+    assert data["training_data"]["auto_prob"] == "prob_sys_size; 0:1:0.8; 1:2:0.2"
+    assert data["validation_data"]["systems"] == [str(train)]
+    assert "auto_prob" not in plain.arguments["deepmd"]["training"]["training_data"]
+    assert plain.fingerprint != more.fingerprint
+    own = tmp_path / "own.json"
+    own.write_text('{"training": {"training_data": {"systems": ["a"]}}}')
+    with pytest.raises(InputError, match=r"own.json: training\.training_data\.systems"):
+        train_ensemble("m", [train], [], Train(deepmd=own), tmp_path, augmented=extra)
+
+
+@pytest.mark.parametrize(
+    ("sample", "augment", "problem"),
+    [
+        ('method = "md"', "", None),
+        ('method = "metamd"\n[sample.bias]', "", "augment needs a .* to fit springs"),
+        ('method = "metamd"\n[sample.bias]', 'springs = "none.json"', "augment.springs: no such"),
+        ('plumed = "start.xyz"', "", "augment needs a"),
+    ],
+)
+def test_springs_need_plain_dynamics(
+    tmp_path: Path, sample: str, augment: str, problem: str | None
+) -> None:
+    (tmp_path / "start.xyz").write_text("1\n\nO 0 0 0\n")
+    (tmp_path / "run.toml").write_text(
+        '[system]\nstructure = "start.xyz"\n[reference]\ncalculator = "ase:EMT"\n'
+        f'[[sample]]\nname = "arm"\n{sample}\n[augment]\n{augment}\n'
+    )
+    if problem is None:
+        config = load_config(tmp_path / "run.toml")
+        assert config.augment == Augment()
+        return
+    with pytest.raises(InputError, match=problem):
+        load_config(tmp_path / "run.toml")

@@ -13,6 +13,7 @@ from metamd.cli import app
 from metamd.config import load_config, schema_json
 from metamd.errors import InputError
 from metamd.template import run_file_text
+from metamd.validate.citations import run_citations
 
 from .conftest import ETHANOL, ROOT
 
@@ -58,10 +59,13 @@ def test_bad_run_file_is_refused_with_file_and_key(case: str, tmp_path: Path) ->
 
 
 def test_good_run_files() -> None:
-    for path in [*ROOT.glob("inputs/ethanol/*.toml")]:
+    paths = [*ROOT.glob("inputs/*/*.toml")]
+    assert {path.parent.name for path in paths} >= {"ethanol", "ethylene_glycol", "nacl"}
+    for path in paths:
         config = load_config(path)
         assert config.system.structure.is_absolute()
-        assert {arm.method for arm in config.sample} == {"md", "metamd"}
+    compared = load_config(ROOT / "inputs" / "ethanol" / "run.toml")
+    assert {arm.method for arm in compared.sample} == {"md", "metamd"}
 
 
 def test_schema_names_every_table_and_documents_every_key() -> None:
@@ -83,3 +87,17 @@ def test_init_writes_a_run_file_that_loads_and_never_overwrites(tmp_path: Path) 
     again = CliRunner().invoke(app, ["init", str(ETHANOL), "-o", str(path)])
     assert isinstance(again.exception, InputError)
     assert path.read_text() == before
+
+
+def test_a_run_cites_the_papers_of_its_selection_and_augmentation(tmp_path: Path) -> None:
+    plain = run_citations(load_config(write(tmp_path, BASE)))
+    more = (
+        BASE.replace('method = "time"', 'method = "flatten"')
+        + "[augment]\n[loop]\niterations = 2\n"
+    )
+    cited = run_citations(load_config(write(tmp_path, more)))
+    new = [entry["reference"] for entry in cited if entry not in plain]
+    assert len(new) == 3
+    assert "124102" in new[0]
+    assert "107206" in new[1]
+    assert "augmentation" in new[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,10 @@ import pytest
 from metamd.config import Execution
 from metamd.errors import TaskError
 from metamd.execution import Executor, Failure, Task, last_useful_line, run_program
+from metamd.worker import OutOfTime, _time_limit, run_task
 from metamd.workspace import read_manifest
+
+OWNER = "elsewhere|1|1"
 
 HELPERS = """
 import os, time
@@ -31,6 +35,28 @@ def slow(folder, seconds):
     (folder / "pid").write_text(str(os.getpid()))
     time.sleep(seconds)
     return {"pid": os.getpid()}
+
+def dies_once(folder, how):
+    # Kills its worker, or has its program killed, at the first try; then goes on.
+    from metamd.execution import run_program
+    tries = folder / "tries"
+    n = len(tries.read_text()) if tries.exists() else 0
+    with tries.open("a") as f:
+        f.write("x")
+    if how == "worker" and n == 0:
+        os.kill(os.getpid(), 9)
+    run_program(["sh", "-c", "kill -9 $$" if n == 0 else "echo fine"], folder, "log")
+    return {"tries": n + 1}
+
+def fills(folder):
+    with (folder / "big").open("wb") as f:
+        while True:
+            f.write(bytes(1 << 16))
+            f.flush()
+
+def device(folder, arm=None):
+    time.sleep(0.5)
+    return {"device": os.environ.get("CUDA_VISIBLE_DEVICES", ""), "pid": os.getpid()}
 """
 
 
@@ -39,6 +65,7 @@ def helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A module of task functions that the workers find too."""
     (tmp_path / "task_functions.py").write_text(HELPERS)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
@@ -65,6 +92,72 @@ def test_tasks_run_once_and_failures_say_why(helpers: Path) -> None:
         assert (helpers / "t0.old-1" / "manifest.json").exists()
         with pytest.raises(TaskError, match="task 0: ValueError"):
             executor.run_all("squares", tasks([-7]))
+
+
+def test_killed_workers_and_programs_go_on_in_their_folders(helpers: Path) -> None:
+    """A SIGKILL is nobody's mistake: no failure, no new folder, the second try finds the first."""
+    tasks = [
+        Task("task_functions:dies_once", helpers / how, {"how": how}, how)
+        for how in ("worker", "program")
+    ]
+    with Executor(Execution(workers=2), helpers / "logs") as executor:
+        assert executor.run("dying", tasks) == [{"tries": 2}, {"tries": 2}]
+        again = Task("task_functions:dies_once", helpers / "never", {"how": "worker"}, "never")
+        executor.config = Execution(workers=2, lost_retries=0)
+        (failure,) = executor.run("dying", [again])
+    assert isinstance(failure, Failure)
+    assert "its worker was lost" in failure.reason
+    assert not list(helpers.glob("worker.*"))
+
+
+def test_time_limits_end_a_task_and_say_so(helpers: Path) -> None:
+    task = Task("metamd.train:slow", helpers / "slow", {}, "slow")
+    assert task.kind == "train"
+    answer = run_task("task_functions:slow", str(helpers / "slow"), {"seconds": 60}, OWNER, 0.3)
+    assert answer["error"] == "did not end within its limit of 0.005 min"
+    assert json.loads((helpers / "slow" / "failure.json").read_text())["reason"] == answer["error"]
+    sleeper = "sleep 1234.5"
+    start = time.monotonic()
+    with pytest.raises(OutOfTime), _time_limit(0.3):
+        run_program(sleeper.split(), helpers, "log")
+    assert time.monotonic() - start < 10
+    found = subprocess.run(["pgrep", "-f", f"^{sleeper}$"], capture_output=True, text=True)
+    assert found.stdout == ""
+
+
+def test_a_full_disk_stops_the_run_and_is_named(helpers: Path) -> None:
+    """On a file system of one megabyte; nothing is booked as failed."""
+    disk = helpers / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a small file system")
+    try:
+        task = Task("task_functions:fills", disk / "task", {}, "filling")
+        with (
+            Executor(Execution(workers=1), helpers / "logs") as executor,
+            pytest.raises(TaskError, match=r"filling: the disk of .*task is full; free some"),
+        ):
+            executor.run("fill", [task])
+        assert sorted(p.name for p in disk.iterdir()) == ["task"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_one_training_a_device(helpers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices (names only, no GPU is needed): tasks of a GPU kind are pinned, others not."""
+    monkeypatch.setattr("metamd.execution._ON_GPU", ("task_functions",))
+    on = [Task("task_functions:device", helpers / f"g{k}", {}, f"g{k}") for k in range(4)]
+    with Executor(Execution(workers=1, gpus=2), helpers / "logs") as executor:
+        found = executor.run_all("devices", on)
+        monkeypatch.setattr("metamd.execution._ON_GPU", ())
+        off = Task("task_functions:device", helpers / "c", {}, "c")
+        arm = Task("task_functions:device", helpers / "m", {"arm": {"engine": "model"}}, "m")
+        plain, model = executor.run_all("devices", [off, arm])
+    assert {f["device"] for f in found} == {"0", "1"}
+    assert len({(f["device"], f["pid"]) for f in found}) == 2
+    assert plain["device"] == ""
+    assert model["device"] in ("0", "1")
 
 
 def test_workers_end_with_a_killed_driver(helpers: Path) -> None:

@@ -15,6 +15,7 @@ from metamd.commands.selection import register
 from metamd.config import Flatten, Select
 from metamd.errors import DataError, InputError, WorkspaceError
 from metamd.frames import Frames, save_npz
+from metamd.improve import Improved
 from metamd.select.picks import Indices
 from metamd.select.rounds import Round, flatten_rounds, round_sizes
 
@@ -160,6 +161,26 @@ def test_another_method_is_refused_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"select\.method: flatten-train needs"):
         command("flatten-train", run_file, pool, "-o", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_sizes_on_the_command_line_go_before_the_run_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_file, pool = start(tmp_path)
+    asked: list[Select] = []
+
+    def fake(frames: Frames, select: Select, *rest: object) -> Improved:
+        asked.append(select)
+        return Improved([], [])
+
+    monkeypatch.setattr("metamd.improve.improved_training", fake)
+    sizes = ("--initial", 10, "--step", 5, "--count", 40)
+    command("flatten-train", run_file, pool, "-o", tmp_path / "out", *sizes)
+    (used,) = asked
+    assert (used.flatten.start, used.flatten.step, used.count) == (10, 5, 40)
+    assert used.flatten.geometry_clusters == 2
+    with pytest.raises(InputError, match=r"flatten\.step"):
+        command("flatten-train", run_file, pool, "-o", tmp_path / "out2", "--step", 0)
 
 
 @pytest.mark.slow

@@ -54,6 +54,11 @@ stride = 5
 count = 100
 [dataset]
 gap = 1
+[augment]
+frames = 30
+weight = 0.2
+profile = "paper"
+components = {{ "C-C" = 1, "C-H" = 2, "C-O" = 2, "H-H" = 2, "H-O" = 2 }}
 [train]
 models = 2
 steps = 300
@@ -156,6 +161,21 @@ def test_a_persons_own_deepmd_input_goes_through(finished: Path) -> None:
     assert used["model"]["fitting_net"] == {"neuron": [32, 32], "precision": "float64", "seed": 2}
     assert used["model"]["type_map"] == ["C", "H", "O"]
     assert used["training"]["numb_steps"] == 300
+
+
+def test_augmented_frames_join_the_training_set_they_are_made_of(finished: Path) -> None:
+    (made,) = summary_of(finished)["augmented"]
+    assert (made["name"], made["frames"]) == ("md", 30)
+    used = json.loads(next(finished.rglob("md/seed-1/input.json")).read_text())
+    data = used["training"]["training_data"]
+    assert [Path(p).parts[-3:] for p in data["systems"]] == [
+        ("dataset", "md", "train"),
+        ("augment", "md", "system"),
+    ]
+    assert data["auto_prob"] == "prob_sys_size; 0:1:0.8; 1:2:0.2"
+    # A biased arm has no springs of its own.
+    biased = json.loads(next(finished.rglob("metamd/seed-1/input.json")).read_text())
+    assert "auto_prob" not in biased["training"]["training_data"]
 
 
 def test_held_out_frames_are_in_no_training_set(finished: Path) -> None:

@@ -298,4 +298,5 @@ def test_citations_are_known_and_complete():
         citations(["no such method"])
     for what, reference in REFERENCES.values():
         assert what
-        assert "doi:" in reference or "arXiv:" in reference
+        # Two of the papers are known as anonymous manuscripts only.
+        assert any(word in reference for word in ("doi:", "arXiv:", "anonymous"))

@@ -141,7 +141,9 @@ lmp.commands_string(first)
 """
 
 
-def run_python(folder: Path, deck: str, plumed: str, script: str, *, ranks: int = 1) -> Finished:
+def run_python(
+    folder: Path, deck: str, plumed: str, script: str, *, ranks: int = 1, ok: bool = True
+) -> Finished:
     """LAMMPS as a library: script goes between the deck's parts before and after "# callback"."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "in.lmp").write_text(deck)
@@ -150,7 +152,7 @@ def run_python(folder: Path, deck: str, plumed: str, script: str, *, ranks: int 
         IN_PROCESS + script + "\nlmp.commands_string(rest)\nlmp.close()\n"
     )
     library = str(VENV / "lib" / "libmpi.so.12")
-    return run_command(folder, [sys.executable, "run.py", library], ranks=ranks)
+    return run_command(folder, [sys.executable, "run.py", library], ranks=ranks, ok=ok)
 
 
 def plumed_driver(folder: Path, plumed: str, arguments: list[str]) -> None:

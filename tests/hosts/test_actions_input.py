@@ -57,6 +57,7 @@ METAD_ERRORS = {
     BUMP + "RAMP=0": "RAMP must be a positive number of steps",
     BUMP + "MERGE=0": "MERGE must be positive",
     BUMP + "MERGE=0.5 RAMP=10": "MERGE and RAMP exclude each other",
+    BUMP + "MERGE=0.5 METRIC=SCREENED": "MERGE works with METRIC=INVERSE and DISTANCE only",
     BUMP + "LIST_SKIN=-1": "LIST_SKIN must be positive",
     BUMP + "LIST_EXPONENT=0": "LIST_EXPONENT must be positive",
     BUMP + "WALKERS_ID=0": "WALKERS_N is missing",

@@ -43,26 +43,26 @@ timestep 0.002
 @pytest.fixture(scope="module")
 def serial(system, tmp_path_factory):
     folder = tmp_path_factory.mktemp("serial")
-    return run_lmp(folder, system + DYNAMICS + "run 42\n", plumed_input())
+    return run_lmp(folder, system + DYNAMICS + "run 122\n", plumed_input())
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_agree(tmp_path, system, serial, ranks):
     done = run_lmp(tmp_path, system + DYNAMICS + "run 42\n", plumed_input(), ranks=ranks)
     one, many = serial.table("COLVAR"), done.table("COLVAR")
-    assert one["m.bias"].max() > 10.0
-    assert one["m.nhills"][-1] == len(ase.io.read(done.folder / "HILLS", ":")) == 8
-    np.testing.assert_allclose(many["m.bias"], one["m.bias"], rtol=1e-9, atol=1e-9)
+    assert many["m.bias"].max() > 10.0
+    assert many["m.nhills"][-1] == len(ase.io.read(done.folder / "HILLS", ":")) == 8
+    np.testing.assert_allclose(many["m.bias"], one["m.bias"][:43], rtol=1e-9, atol=1e-9)
     for column in ("f_p", "PotEng", "Press"):
         np.testing.assert_allclose(
-            done.thermo()[column], serial.thermo()[column], rtol=1e-9, atol=1e-7
+            done.thermo()[column], serial.thermo()[column][:43], rtol=1e-9, atol=1e-7
         )
 
 
 def test_consecutive_runs_deposit_once(tmp_path, system, serial):
-    deck = system + DYNAMICS + "run 10\nrun 0\nrun 15\nrun 17\n"
+    deck = system + DYNAMICS + "run 10\nrun 0\nrun 15\nrun 97\n"
     done = run_lmp(tmp_path, deck, plumed_input())
-    assert len(ase.io.read(done.folder / "HILLS", ":")) == 8
+    assert len(ase.io.read(done.folder / "HILLS", ":")) == 24
     np.testing.assert_allclose(
         done.table("COLVAR")["m.bias"], serial.table("COLVAR")["m.bias"], rtol=1e-9, atol=1e-9
     )
@@ -70,9 +70,9 @@ def test_consecutive_runs_deposit_once(tmp_path, system, serial):
 
 def test_restart(tmp_path, system, serial):
     run_lmp(tmp_path, system + DYNAMICS + "run 22\nwrite_restart r.bin\n", plumed_input())
-    deck = "read_restart r.bin\ntimestep 0.002\n" + DYNAMICS + "run 20\n"
+    deck = "read_restart r.bin\ntimestep 0.002\n" + DYNAMICS + "run 100\n"
     done = run_lmp(tmp_path, deck, plumed_input("RESTART"))
-    assert len(ase.io.read(tmp_path / "HILLS", ":")) == 8
+    assert len(ase.io.read(tmp_path / "HILLS", ":")) == 24
     np.testing.assert_allclose(
         done.thermo()["f_p"], serial.thermo()["f_p"][22:], rtol=1e-8, atol=1e-8
     )

@@ -184,13 +184,22 @@ def flatten_train_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder; the same command goes on with it.")
     ],
+    initial: Annotated[
+        int | None, typer.Option(help="Frames of the first training set [select.flatten.start].")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(help="Frames added in each round [select.flatten.step].")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Frames of the last training set [select.count].")
+    ] = None,
     type_map: TypeMap = "",
     align_energies: Align = False,
 ) -> None:
     """Improved training: add the frames that the model predicts worst, train, and again.
 
-    [select] of the run file has count, seed and the table flatten (sizes, rounds, clusters),
-    [train] the network and its steps.
+    [select] of the run file has count, seed and the table flatten (rounds, clusters), [train] the
+    network and its steps.  By default 200 to 1000 frames in 8 rounds.
     """
     from metamd.config import load_config
     from metamd.execution import Executor
@@ -200,6 +209,10 @@ def flatten_train_command(
     config = load_config(run_file)
     if config.select.method != "flatten":
         raise InputError(f'{run_file}: select.method: flatten-train needs "flatten".')
+    flatten = {"start": initial, "step": step}
+    changed = config.select.model_dump() | ({} if count is None else {"count": count})
+    changed["flatten"] |= {key: value for key, value in flatten.items() if value is not None}
+    config = config.model_copy(update={"select": typed(Select, **changed)})
     frames, _ = load_pool(data, type_map, align_energies, warn=warn)
     with (
         Workspace(output, config, run_file.read_text()) as workspace,

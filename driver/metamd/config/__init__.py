@@ -4,7 +4,7 @@
 Unknown keys are errors; units are in the names.
 """
 
-from metamd.config.execution import Execution
+from metamd.config.execution import Execution, TimeLimits
 from metamd.config.loop import Loop, LoopSelect
 from metamd.config.runfile import RunConfig, is_thermal, load_config, parse_config, schema_json
 from metamd.config.sample import Bias, Sample
@@ -27,6 +27,7 @@ __all__ = [
     "Sample",
     "Select",
     "System",
+    "TimeLimits",
     "Train",
     "Validate",
     "is_thermal",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ase import Atoms
 from ase.io import read
 
+from metamd.blocks import check_execution
 from metamd.config import RunConfig
 from metamd.errors import InputError, ReferenceFailed
 from metamd.frames import check_distances
@@ -40,6 +41,7 @@ def load_structure(config: RunConfig) -> Atoms:
 def check_run(config: RunConfig) -> Atoms:
     """Everything that can be found wrong before the first task runs."""
     atoms = load_structure(config)
+    check_execution(config.execution)
     reference = config.reference
     if reference.kind == "ase":
         assert reference.calculator is not None

@@ -85,6 +85,25 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "Finite-size correction of self-diffusion",
         "I.-C. Yeh, G. Hummer, J. Phys. Chem. B 108, 15873 (2004), doi:10.1021/jp0477147",
     ),
+    "atomic-selection": (
+        "Selection by energies and forces of atoms",
+        "Efficient data selection methods for the development of machine learned potentials, "
+        "anonymous paper under review",
+    ),
+    "flatten": (
+        "Flattened errors, improved training",
+        "G. Fonseca, I. Poltavsky, V. Vassilev-Galindo, A. Tkatchenko, J. Chem. Phys. 154, 124102 "
+        "(2021), doi:10.1063/5.0035530",
+    ),
+    "deviation": (
+        "Selection by model deviation (DP-GEN)",
+        "Y. Zhang et al., Comput. Phys. Commun. 253, 107206 (2020), doi:10.1016/j.cpc.2020.107206",
+    ),
+    "augmentation": (
+        "Physics-based data augmentation",
+        "Expanding the extrapolation limits of neural network force fields using physics-based "
+        "data augmentation, anonymous paper under review",
+    ),
     "3dmol": (
         "3Dmol.js (the 3D view of the report)",
         "N. Rego, D. Koes, Bioinformatics 31, 1322 (2015), doi:10.1093/bioinformatics/btu829",
@@ -105,6 +124,16 @@ def citations(keys: Iterable[str]) -> list[dict[str, str]]:
     ]
 
 
+#: Keys of what a selection method is from.
+SELECTION = {
+    "atomic-energy": {"atomic-selection"},
+    "force": {"atomic-selection"},
+    "energy": {"atomic-selection"},
+    "flatten": {"flatten"},
+    "deviation": {"deviation"},
+}
+
+
 def run_citations(config: RunConfig) -> list[dict[str, str]]:
     """What to cite for a run file: its sampler, reference, programs and thermostats."""
     keys = {"lammps", "deepmd-kit", "deepmd-kit-2", "deeppot-se", "ase", "parsl", "3dmol"}
@@ -120,4 +149,9 @@ def run_citations(config: RunConfig) -> list[dict[str, str]]:
     if (config.reference.calculator or "").startswith("tblite"):
         method = str(config.reference.arguments.get("method", "GFN2-xTB"))
         keys.add("gfn1-xtb" if method.upper().startswith("GFN1") else "gfn2-xtb")
+    keys |= SELECTION.get(config.select.method, set())
+    if config.loop.iterations > 1 or config.loop.models:
+        keys |= SELECTION.get(config.loop.select.method, set())
+    if config.augment is not None:
+        keys.add("augmentation")
     return citations(keys)

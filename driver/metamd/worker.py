@@ -1,0 +1,171 @@
+"""One task in a worker process: from the lock on its folder to the manifest in it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metamd import __version__
+from metamd.errors import MetamdError, ProgramKilled
+from metamd.workspace import MANIFEST, fingerprint, finished_result, write_json
+
+#: Seconds that a task waits for the last try's process to let go of its folder.
+FOLDER_WAIT_S = 60.0
+#: With less than this left on the disk a failure is the disk's.
+DISK_FULL_BYTES = 1_000_000
+FAILURE = "failure.json"
+LOCK = ".task-lock"
+
+
+class OutOfTime(MetamdError):
+    """A task did not end within its limit."""
+
+
+def run_task(
+    function: str,
+    folder: str,
+    arguments: dict[str, Any],
+    owner: str,
+    limit_s: float | None = None,
+) -> dict[str, Any]:
+    """Run one task.  Never raises: says what went wrong, and whose fault it was.
+
+    Returns: ``result``, or ``error`` with a reason and, where they hold, ``interrupted`` (no
+        fault of the task, begin it again) or ``fatal`` (no task can go on: the disk is full).
+    """
+    where = Path(folder)
+    try:
+        _end_with_driver(owner)
+        where.mkdir(parents=True, exist_ok=True)
+        with (where / LOCK).open("w") as lock:
+            if not _lock(lock):
+                return {"error": f"{where} is still in use by an earlier try"}
+            print_ = fingerprint([function, arguments])
+            if (done := finished_result(where, print_)) is not None:
+                return {"result": done}
+            start = time.time()
+            module, _, name = function.partition(":")
+            with _time_limit(limit_s):
+                result = getattr(importlib.import_module(module), name)(where, **arguments)
+            write_json(
+                where / MANIFEST,
+                {
+                    "fingerprint": print_,
+                    "function": function,
+                    "result": result,
+                    "seconds": round(time.time() - start, 3),
+                    "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
+                    "metamd_version": __version__,
+                },
+            )
+            return {"result": result}
+    except Exception as error:
+        return _explained(error, where, limit_s)
+
+
+def _explained(error: Exception, where: Path, limit_s: float | None) -> dict[str, Any]:
+    if disk_is_full(error, where):
+        return {"error": f"the disk of {where} is full", "fatal": True}
+    if isinstance(error, OutOfTime):
+        text = f"did not end within its limit of {(limit_s or 0) / 60:g} min"
+    elif isinstance(error, MetamdError):
+        text = str(error)
+    else:
+        text = repr(error)
+    try:
+        (where / "error.txt").write_text(traceback.format_exc())
+        write_json(where / FAILURE, {"reason": text})
+    except OSError:
+        pass  # the reason travels back all the same
+    return {"error": text, "interrupted": isinstance(error, ProgramKilled)}
+
+
+def disk_is_full(error: Exception, where: Path) -> bool:
+    """Whether a failure is the disk's: said so, or there is no room left where it worked."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    try:
+        return shutil.disk_usage(where).free < DISK_FULL_BYTES
+    except OSError:
+        return False
+
+
+@contextmanager
+def _time_limit(limit_s: float | None) -> Iterator[None]:
+    """Raise OutOfTime in the main thread when the time is up; programs started end with it."""
+    if limit_s is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(*_: object) -> None:
+        raise OutOfTime("time is up")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _lock(handle: Any) -> bool:
+    """Wait until an orphan of a killed run has let go of the folder (it ends within seconds)."""
+    deadline = time.monotonic() + FOLDER_WAIT_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+
+
+_watched: set[str] = set()
+
+
+def _end_with_driver(owner: str) -> None:
+    """End this worker when the driver of this machine is gone, so that no orphan goes on.
+
+    Elsewhere on a cluster Parsl's heartbeat does this.
+    """
+    host, pid, start = owner.split("|")
+    if owner in _watched or host != socket.gethostname():
+        return
+    _watched.add(owner)
+
+    def watch() -> None:
+        while process_start(int(pid)) == start:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="metamd-driver-watch").start()
+
+
+def process_start(pid: int) -> str:
+    """Start time of a process from /proc; a recycled pid has another one; empty when ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def report_progress(folder: Path, fraction: float) -> None:
+    """Called by a task now and then; the driver's bar reads it."""
+    partial = folder / ".progress.part"
+    partial.write_text(f"{fraction:.4f}")
+    partial.replace(folder / ".progress")
