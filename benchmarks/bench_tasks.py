@@ -22,7 +22,7 @@ from rich.console import Console
 from metamd.config import Execution
 from metamd.execution import Executor, Task
 
-MODULE = '''
+MODULE = """
 import numpy as np
 
 def label(folder, number):
@@ -35,7 +35,7 @@ def walk(folder, number, frames):
         (folder / name).write_text("x" * 1000)
     np.savez(folder / "frames.npz", positions=rng.normal(size=(frames, 9, 3)))
     return {"stopped": None, "frames": frames}
-'''
+"""
 
 
 def peak_mb() -> float:

@@ -82,6 +82,26 @@ def run(
 
 
 @app.command()
+def compare(
+    compare_file: Annotated[Path, typer.Argument(help="Compare file (TOML).")],
+    workdir: Workdir,
+    json_: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+) -> None:
+    """Which arm gives the more general model, at equal budget; goes on where it was stopped."""
+    from metamd.compare import run_compare
+    from metamd.config import load_compare
+    from metamd.report.terminal import print_summary
+
+    config = load_compare(compare_file)
+    summary = run_compare(config, workdir, console=console, file_text=compare_file.read_text())
+    if json_:
+        print(json.dumps(summary, indent=2))
+        return
+    print_summary(summary, out)
+    out.print(f"report: {workdir / 'report.html'}")
+
+
+@app.command()
 def sample(run_file: RunFile, workdir: Workdir) -> None:
     """Only sample: the arms of a run file into self-contained folders."""
     _go(run_file, workdir, "sample")

@@ -1,4 +1,4 @@
-"""LAMMPS decks, data files and PLUMED files: what a person can run by hand.
+"""LAMMPS decks and data files: what a person can run by hand.
 
 The order of the fixes is the physics: reference forces, then a store of them, then the bias,
 then the thermostat (design section 3).  What is read back as forces and energy comes from before
@@ -7,7 +7,6 @@ the bias, so that no bias reaches a label.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from metamd.config import Bias, Sample
+from metamd.config import Sample
 from metamd.topology import write_full_data
 from metamd.units import LAMMPS_UNITS, LammpsUnits
 
@@ -26,14 +25,15 @@ Array = NDArray[np.float64]
 UNBIASED_PARTS = "pair bond angle dihedral improper kspace"
 DUMP_COLUMNS = "id element xu yu zu f_unbiased[1] f_unbiased[2] f_unbiased[3]"
 ATOMIC_COLUMN = "c_atomic_energy"
-DECK, DATA, PLUMED_FILE, DUMP, THERMO, HILLS = (
+DECK, DATA, PLUMED_FILE, DUMP, THERMO = (
     "in.lammps",
     "system.data",
     "plumed.dat",
     "frames.dump",
     "thermo.dat",
-    "hills.xyz",
 )
+#: What a callback's deck writes beside its frames: step, temperature, bias.
+BIAS_TABLE = "bias.dat"
 _VIRIAL = " ".join(f"c_virial[{k}]" for k in range(1, 7))
 
 
@@ -103,7 +103,7 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
             *_stop_dynamics(arm, forces.constraints),
             "reset_timestep 0",
         ]
-    if arm.method == "metamd" or arm.plumed is not None:
+    if arm.biased:
         lines += [
             "",
             "# 3. the bias",
@@ -115,9 +115,14 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
         "# 4. heat bath, constraints and motion",
         *_dynamics(arm, unit, seed + 2, forces.constraints),
     ]
-    if not external:
-        biased = arm.method == "metamd" or arm.plumed is not None
-        lines += _output(arm, atoms, forces, biased)
+    lines.append("variable bias_energy equal " + ("f_bias" if arm.biased else "0.0"))
+    if external:
+        lines.append(
+            f"fix thermo all ave/time {arm.stride} 1 {arm.stride} c_thermo_temp v_bias_energy "
+            f'file {BIAS_TABLE} format " %.17g"'
+        )
+    else:
+        lines += _output(arm, atoms, forces)
     lines += ["", f"run {arm.steps}", ""]
     return "\n".join(lines)
 
@@ -164,7 +169,7 @@ def _stop_dynamics(arm: Sample, constraints: Sequence[str]) -> list[str]:
     return [f"unfix {name}" for name in names]
 
 
-def _output(arm: Sample, atoms: Atoms, forces: Forces, biased: bool) -> list[str]:
+def _output(arm: Sample, atoms: Atoms, forces: Forces) -> list[str]:
     """Dump and energies from before the bias, with all digits."""
     unit = LAMMPS_UNITS[forces.units]
     lines = [
@@ -174,7 +179,6 @@ def _output(arm: Sample, atoms: Atoms, forces: Forces, biased: bool) -> list[str
         f"dump frames all custom {arm.stride} {DUMP} {_columns(forces)}",
         "dump_modify frames sort id format float %.17g flush yes "
         f"element {' '.join(_species(atoms))}",
-        "variable bias_energy equal " + ("f_bias" if biased else "0.0"),
         f"fix thermo all ave/time {arm.stride} 1 {arm.stride} c_energy c_thermo_temp v_bias_energy "
         + f"{_VIRIAL} v_tail"
         + f' file {THERMO} format " %.17g"',
@@ -209,74 +213,6 @@ def _species(atoms: Atoms) -> list[str]:
     return sorted(set(atoms.get_chemical_symbols()))
 
 
-def plumed_file(bias: Bias, atoms: Atoms, temperature_k: float, plugin: Path, stride: int) -> str:
-    """PLUMED input for MATRIX_METAD on the pair distances (eV, A, ps)."""
-    chosen = bias.atoms or tuple(range(1, len(atoms) + 1))
-    group = f"1-{len(atoms)}" if not bias.atoms else ",".join(str(a) for a in chosen)
-    words = [
-        f"GROUP={group}",
-        f"METRIC={bias.metric}",
-        f"SIGMA={bias.sigma:g}",
-        f"HEIGHT={bias.height_ev:g}",
-        f"PACE={bias.pace}",
-        f"TEMP={temperature_k:g}",
-        f"FILE={HILLS}",
-        "SPECIES=" + ",".join(atoms[a - 1].symbol for a in chosen),
-    ]
-    if bias.biasfactor is not None:
-        words.append(f"BIASFACTOR={bias.biasfactor:g}")
-    if bias.cutoff_ang is not None:
-        words.append(f"CUTOFF={bias.cutoff_ang:g}")
-    if bias.ramp_steps is not None:
-        words.append(f"RAMP={bias.ramp_steps}")
-    if bias.hills:
-        words.append("RESTART=YES")
-    if not atoms.pbc.any():
-        words.append("NOPBC")
-    lines = [
-        f"LOAD FILE={plugin}",
-        "UNITS LENGTH=A ENERGY=eV TIME=ps",
-        f"metad: MATRIX_METAD {' '.join(words)}",
-    ]
-    printed = "metad.bias,metad.nhills"
-    if bias.wall_ang is not None:
-        lines += _wall_lines(bias.wall_ang, len(atoms))
-    lines.append(f"PRINT ARG={printed} FILE=COLVAR STRIDE={stride}")
-    return "\n".join(lines) + "\n"
-
-
-def _wall_lines(wall_ang: float, n_atoms: int) -> list[str]:
-    """A half-harmonic wall on each atom's distance from the centre: a cluster cannot evaporate."""
-    lines = [f"centre: CENTER ATOMS=1-{n_atoms}"]
-    names = []
-    for k in range(1, n_atoms + 1):
-        lines.append(f"from_centre{k}: DISTANCE ATOMS=centre,{k} NOPBC")
-        names.append(f"from_centre{k}")
-    ones = ",".join(f"{wall_ang:g}" for _ in names)
-    kappa = ",".join("10.0" for _ in names)
-    lines.append(f"wall: UPPER_WALLS ARG={','.join(names)} AT={ones} KAPPA={kappa}")
-    return lines
-
-
-def with_plugin(text: str, plugin: Path) -> str:
-    """A person's PLUMED file, with our actions loaded where it uses them and does not itself."""
-    ours = ("MATRIX_METAD", "INVERSE_DISTANCE_MATRIX")
-    if any(name in text for name in ours) and "LOAD" not in text:
-        return f"LOAD FILE={plugin}\n{text}"
-    return text
-
-
-def carry_hills(source: Path, target: Path) -> None:
-    """Copy a hills file for a run that counts its steps from 0 again.
-
-    Steps of carried hills become 0: the action deposits once a step number, and hills newer
-    than the run would be warned about.
-    """
-    with source.open() as old, target.open("w") as new:
-        for line in old:
-            new.write(re.sub(r"\bstep=\d+", "step=0", line))
-
-
 def rerun_deck(atoms: Atoms, forces: Forces, dump: str) -> str:
     """Deck that evaluates stored frames; steps of the dump are frame numbers."""
     lines = [
@@ -291,6 +227,24 @@ def rerun_deck(atoms: Atoms, forces: Forces, dump: str) -> str:
         f"dump frames all custom 1 {DUMP} {_columns(forces)}",
         f"dump_modify frames sort id format float %.17g element {' '.join(_species(atoms))}",
         f"rerun {dump} dump x y z box yes",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def minimise_deck(atoms: Atoms, forces: Forces) -> str:
+    """Deck that goes to the nearest minimum and writes it to DUMP; the cell stays."""
+    tolerance = 1e-6 / LAMMPS_UNITS[forces.units].energy_ev
+    lines = [
+        "# metamd: the nearest minimum",
+        *_setup(atoms, forces),
+        "min_style cg",
+        "min_modify line quadratic",
+        f"minimize 0 {tolerance:g} 20000 200000",
+        "min_style fire",
+        f"minimize 0 {tolerance:g} 20000 200000",
+        f"write_dump all custom {DUMP} id element xu yu zu modify sort id format float %.17g "
+        f"element {' '.join(_species(atoms))}",
         "",
     ]
     return "\n".join(lines)

@@ -227,7 +227,10 @@ class Executor:
         if error is not None:
             if type(error).__name__ == "BadStateException":
                 raise TaskError(f"no worker could be started: {_reason_of_jobs(error)}")
-            answer: dict[str, Any] = {"error": f"its worker was lost ({error})", "interrupted": True}
+            answer: dict[str, Any] = {
+                "error": f"its worker was lost ({error})",
+                "interrupted": True,
+            }
         else:
             answer = future.result()
         if "result" in answer:

@@ -31,12 +31,14 @@ class Predictions:
         forces: eV/A, [n_models, n_frames, n_atoms, 3].
         atomic_energy: eV, [n_models, n_frames, n_atoms]; None where unknown.
         sources: a name for each model, for messages.
+        virial: eV, [n_models, n_frames, 3, 3]; None for isolated frames and where unknown.
     """
 
     energy: Array | None
     forces: Array
     atomic_energy: Array | None
     sources: tuple[str, ...]
+    virial: Array | None = None
 
     def __len__(self) -> int:
         return int(self.forces.shape[1])
@@ -112,18 +114,33 @@ def predict(
             with _quiet(f"{path}: cannot predict {frames.source}"):
                 result = model.eval(frames.positions[part], cells, types, atomic=atomic)
             own = (np.asarray(result[3])[..., 0],) if atomic else ()
-            parts.append((np.ravel(result[0]), result[1], *own))
+            virial = np.reshape(result[2], (-1, 3, 3))
+            parts.append((np.ravel(result[0]), result[1], virial, *own))
             if progress:
                 progress(number * len(frames) + start + len(parts[-1][0]), total)
         columns.append(tuple(np.concatenate(column) for column in zip(*parts, strict=True)))
-    energy, forces, *rest = (
+    energy, forces, virial, *rest = (
         np.array(column, dtype=np.float64) for column in zip(*columns, strict=True)
     )
-    return Predictions(energy, forces, rest[0] if rest else None, tuple(str(m) for m in models))
+    return Predictions(
+        energy,
+        forces,
+        rest[0] if rest else None,
+        tuple(str(m) for m in models),
+        None if frames.cell is None else virial,
+    )
 
 
-def _open(path: Path, frames: Frames) -> tuple[Any, list[int]]:
-    """A model and the types of the frames' atoms in it."""
+def known_elements(path: Path) -> list[str]:
+    """The type map of a model.
+
+    Raises:
+        InputError, TaskError: no such file, or no DeePMD model.
+    """
+    return list(_load(path).get_type_map())
+
+
+def _load(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such model.")
     # One thread unless a person said otherwise: DeePMD reads these when it loads.
@@ -134,7 +151,12 @@ def _open(path: Path, frames: Frames) -> tuple[Any, list[int]]:
     with _quiet(f"{path}: cannot be loaded as a DeePMD model"):
         from deepmd.infer import DeepPot
 
-        model = DeepPot(str(path))
+        return DeepPot(str(path))
+
+
+def _open(path: Path, frames: Frames) -> tuple[Any, list[int]]:
+    """A model and the types of the frames' atoms in it."""
+    model = _load(path)
     known = list(model.get_type_map())
     missing = [s for s in frames.species if s not in known]
     if missing:

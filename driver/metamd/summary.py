@@ -144,7 +144,7 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
         ]
     if state.result is not None:
         summary["models"] = _models(state.result, relative)
-        summary |= _validation(state.result, state, relative)
+        summary |= _validation(state.result, state, root)
     if config.loop.iterations > 1:
         summary["iterations"] = [_iteration(i, relative) for i in state.iterations]
     return summary
@@ -191,35 +191,17 @@ def _models(state: IterationState, relative: Callable[[Path], str]) -> list[dict
     ]
 
 
-def _validation(
-    result: IterationState, state: State, relative: Callable[[Path], str]
-) -> dict[str, Any]:
+def _validation(result: IterationState, state: State, root: Path) -> dict[str, Any]:
     """Errors and dynamics of the last models."""
     if result.validation is None:
         return {}
-    tests = {name: d for i in state.iterations for name, d in i.datasets.items() if d.heldout}
-    folder = f"iteration-{result.number}/validate/errors"
-    return {
-        "cross_errors": [
-            {
-                **entry,
-                "frames": relative(tests[entry["test"]].heldout_frames or Path()),
-                "predictions": [
-                    {"seed": s, "path": f"{folder}/{entry['train']}-seed-{s}/{entry['test']}.npz"}
-                    for s in entry["seeds"]
-                ],
-            }
-            for entry in result.validation.cross_errors
-        ],
-        "stability": [
-            {
-                **{k: v for k, v in s.items() if k not in ("folder", "trajectory")},
-                "trajectory": relative(Path(s["folder"]) / "frames.npz"),
-            }
-            for s in result.validation.stability
-        ],
-        "failed_checks": result.validation.failures,
+    tests = {
+        name: d.heldout_frames
+        for i in state.iterations
+        for name, d in i.datasets.items()
+        if d.heldout_frames is not None
     }
+    return result.validation.summary_entries(root, tests)
 
 
 def _iteration(state: IterationState, relative: Callable[[Path], str]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def broken_run(frames: Frames) -> Frames:
         frames.symbols,
         positions,
         energy=-300.0 - np.linspace(0, 3, n) ** 2,
-        info={"time_ps": np.linspace(0, 2.1, n), "temperature_k": np.linspace(480, 900, n)},
+        info={"time_ps": np.linspace(0, 2.1, n), "kinetic_temperature_k": np.linspace(480, 900, n)},
     )
 
 
@@ -137,7 +137,7 @@ def build(folder: Path, n: int = 40) -> dict[str, Any]:
     (folder / "runs").mkdir()
     save_npz(broken_run(arms["md"]), folder / "runs" / "md-500.npz")
     good = arms["md"].with_info(
-        time_ps=np.linspace(0, 10, n), temperature_k=300 + 20 * np.sin(np.arange(n))
+        time_ps=np.linspace(0, 10, n), kinetic_temperature_k=300 + 20 * np.sin(np.arange(n))
     )
     save_npz(good, folder / "runs" / "good.npz")
     runs = [
@@ -202,7 +202,7 @@ def build(folder: Path, n: int = 40) -> dict[str, Any]:
             "reused": 3 * n,
             "rechecked": 15,
             "failed": 1,
-            "worst_recheck_ev": 3.2e-9,
+            "worst_recheck_ev_per_ang": 3.2e-9,
             "failures": [{"arm": "metamd", "frame": 17, "reason": "no SCF convergence"}],
         },
         "datasets": [

@@ -21,7 +21,7 @@ from metamd.execution import run_lmp, run_program
 from metamd.frames import Frames, load_frames, load_npz, save_npz
 from metamd.label.ase_batch import label_batch as ase_batch
 from metamd.label.lammps_batch import label_batch as lammps_batch
-from metamd.sample.arm import write_walker
+from metamd.sample.folder import write_walker
 from metamd.units import LAMMPS_UNITS
 
 TOLERANCE = 1e-6
@@ -41,18 +41,29 @@ LJ = Reference(kind="lammps", commands=("pair_style lj/cut 6.0", "pair_coeff * *
 BIAS = Bias(height_ev=6.0, sigma=0.3, pace=4)
 
 
+#: The same for METAD on one number of the matrix, and on the energy (sigma in eV).
+METAD = {"cv": "mean", "sigma": 0.004, "height_ev": 1.5, "pace": 4}
+WTE = {"sigma_ev": 0.3, "height_ev": 1.5, "pace": 4}
+BIASES: dict[str, dict[str, object]] = {
+    "MATRIX_METAD": {"method": "metamd", "bias": BIAS},
+    "METAD": {"method": "metamd", "bias": METAD},
+    "WTE": {"method": "wte", "wte": WTE},
+}
+
+
 def biased_arm(engine: str, **changes: object) -> Sample:
     settings: dict[str, object] = {
         "name": "biased",
-        "method": "metamd",
+        **BIASES["MATRIX_METAD"],
         "engine": engine,
-        "bias": BIAS,
         "temperature_k": 300.0,
         "steps": 30,
         "stride": 3,
         "allow_bond_breaking": True,
         "max_force_ev_per_ang": 1000.0,
     }
+    if changes.get("method") == "wte":
+        del settings["bias"]
     return Sample.model_validate(settings | changes)
 
 
@@ -111,10 +122,12 @@ def check(frames: Frames, oracle: Frames, total: np.ndarray) -> None:
         np.testing.assert_allclose(frames.virial, oracle.virial, rtol=0, atol=TOLERANCE)
 
 
-def test_engine_reference(ethanol: Atoms, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", BIASES)
+def test_engine_reference(kind: str, ethanol: Atoms, tmp_path: Path) -> None:
     folder = tmp_path / "walker"
     folder.mkdir()
-    write_walker(folder, biased_arm("reference", ensemble="nve"), XTB, ethanol, 0)
+    arm = biased_arm("reference", ensemble="nve", **BIASES[kind])
+    write_walker(folder, arm, XTB, ethanol, 0)
     with_total_force(folder)
     run_program([sys.executable, "-m", "metamd.sample.walker", str(folder)], folder, "walker.log")
     assert json.loads((folder / "outcome.json").read_text())["stopped"] is None
@@ -127,12 +140,15 @@ def test_engine_reference(ethanol: Atoms, tmp_path: Path) -> None:
     np.testing.assert_array_equal(text.positions, frames.positions)
 
 
-@pytest.mark.parametrize("thermostat", ["langevin", "nve"])
-def test_engine_lammps_reaxff(thermostat: str, ethanol: Atoms, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "ensemble"),
+    [("MATRIX_METAD", "nvt"), ("MATRIX_METAD", "nve"), ("METAD", "nvt"), ("WTE", "nve")],
+)
+def test_engine_lammps_reaxff(kind: str, ensemble: str, ethanol: Atoms, tmp_path: Path) -> None:
     folder = tmp_path / "walker"
     folder.mkdir()
-    ensemble = "nve" if thermostat == "nve" else "nvt"
-    write_walker(folder, biased_arm("lammps", ensemble=ensemble), REAXFF, ethanol, 0)
+    arm = biased_arm("lammps", ensemble=ensemble, **BIASES[kind])
+    write_walker(folder, arm, REAXFF, ethanol, 0)
     with_total_force(folder)
     frames = run_lmp_walker(folder, "real")
     total = total_forces(folder, frames.info["step"], 9, "real")
@@ -147,12 +163,19 @@ def argon() -> Atoms:
     return atoms
 
 
-def test_engine_lammps_in_a_cell_with_virial(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", BIASES)
+def test_engine_lammps_in_a_cell_with_virial(kind: str, tmp_path: Path) -> None:
+    """Five atoms of argon under tall bumps; under WTE the forces of all are scaled."""
     atoms = argon()
     folder = tmp_path / "walker"
     folder.mkdir()
     bias = {"height_ev": 20.0, "sigma": 0.02, "pace": 5, "atoms": [1, 2, 3, 4, 5]}
-    arm = biased_arm("lammps", ensemble="nve", bias=bias)
+    changes: dict[str, object] = {"bias": bias}
+    if kind == "METAD":
+        changes = {"bias": bias | {"cv": "mean", "sigma": 0.002}}
+    elif kind == "WTE":
+        changes = {"method": "wte", "wte": {"sigma_ev": 0.02, "height_ev": 2.0, "pace": 5}}
+    arm = biased_arm("lammps", ensemble="nve", **changes)
     write_walker(folder, arm, LJ, atoms, 0)
     with_total_force(folder)
     frames = run_lmp_walker(folder, "metal")

@@ -210,7 +210,7 @@ def sampled(
     folder.mkdir()
     system = System(structure=Path("box.xyz"))
     outcome = walker_task(folder, **_walker_arguments(arm, system, reference, atoms, 0))
-    assert outcome == {"stopped": None, "frames": 11}
+    assert outcome == {"stopped": None, "frames": 11, "notes": []}
     return load_npz(folder / "frames.npz"), reference
 
 

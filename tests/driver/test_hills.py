@@ -12,7 +12,7 @@ from metamd.config import Bias, Reference, Sample
 from metamd.errors import DataError
 from metamd.execution import run_lmp
 from metamd.hills import load_hills, plot_hills
-from metamd.sample.arm import write_walker
+from metamd.sample.folder import write_walker
 
 LJ = Reference(kind="lammps", commands=("pair_style lj/cut 9.0", "pair_coeff * * 0.02 3.0"))
 

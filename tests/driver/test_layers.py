@@ -7,7 +7,19 @@ from pathlib import Path
 
 DRIVER = Path(__file__).resolve().parents[2] / "driver" / "metamd"
 STAGES = {"sample", "select", "augment", "label", "dataset", "train", "validate", "report"}
-TOP = {"loop", "improve", "summary", "cli", "commands", "doctor", "template", "status", "__init__"}
+TOP = {
+    "loop",
+    "improve",
+    "summary",
+    "judge",
+    "compare",
+    "cli",
+    "commands",
+    "doctor",
+    "template",
+    "status",
+    "__init__",
+}
 
 
 def imports_of(path: Path) -> set[str]:

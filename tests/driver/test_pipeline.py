@@ -17,7 +17,7 @@ import pytest
 from metamd.config import Reference, Sample
 from metamd.frames import load_frames, load_npz
 from metamd.predict import predict
-from metamd.sample.arm import write_walker
+from metamd.sample.folder import write_walker
 
 from .conftest import ETHANOL, ROOT
 from .test_bias_free import BIAS, run_lmp_walker, total_forces, with_total_force

@@ -28,6 +28,8 @@ FIGURES = [
     "stability",
     "components",
     "parity",
+    "energy-parity",
+    "error-distribution",
     "error-by-energy",
     "learning-curves",
     "energies",
@@ -119,7 +121,7 @@ def test_page_opens_with_what_was_done_and_the_verdict(
     page: Page, finished: tuple[Path, dict[str, Any]]
 ) -> None:
     first = page.text[: page.text.index("data (CSV)")]
-    assert "was sampled with GFN2-xTB in 3 arms" in first
+    assert "Sampled with GFN2-xTB" in first
     assert "Usable The model trained on metamd. Its force RMSE is at most" in first
     for line in finished[1]["verdict"]["text"].splitlines()[1:]:
         assert line in first
@@ -255,7 +257,7 @@ def test_a_run_that_is_going_on_has_a_page(
 def test_an_empty_summary_has_a_page(tmp_path: Path) -> None:
     report_case.write(tmp_path, {})
     page = Page(write_report(tmp_path))
-    assert "nothing has been sampled yet" in page.text
+    assert "Nothing has been sampled yet" in page.text
     report_case.write(tmp_path, {"status": "failed", "arms": None, "verdict": None, "seconds": 3})
     assert "This run has failed" in Page(write_report(tmp_path)).text
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from metamd.errors import InputError
+from metamd.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from metamd.frames import Frames
 
 console = Console(stderr=True)
 out = Console()
@@ -76,36 +80,59 @@ def train_command(
 
 def validate_command(
     run_file: RunFile,
-    model: Annotated[list[Path], typer.Option(help="Frozen DeePMD models (one ensemble).")],
-    data: Annotated[list[Path], typer.Option(help="Labelled frames to test on.")],
+    model: Annotated[list[Path], typer.Option(help="Frozen DeePMD model; repeat for an ensemble.")],
+    data: Annotated[list[Path], typer.Option(help="Labelled frames to test on; repeatable.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the results.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
-    """Judge models on labelled frames and in NVT dynamics, by the [validate] table."""
+    """Judge any DeePMD models by the [validate] table of a run file; writes a report."""
     from metamd.config import load_config
     from metamd.execution import Executor
-    from metamd.frames import load_frames, save_npz
-    from metamd.loop import load_structure
+    from metamd.judge import judge_files
+    from metamd.loop import check_run
+    from metamd.report import write_report
     from metamd.report.terminal import print_summary
-    from metamd.validate.models import ModelFile, validate_models
-    from metamd.validate.verdict import verdict
-    from metamd.workspace import write_json
 
     config = load_config(run_file)
-    atoms = load_structure(config)
-    frames = {path.stem: load_frames(path) for path in data}
+    atoms = check_run(config)
+    tests = _test_sets(data)
     for path in model:
         if not path.exists():
-            raise InputError(f"{path}: no such model file.")
+            raise InputError(f"--model {path}: no such file.")
     _new_folder(output)
-    tests = {name: save_npz(f, output / f"{name}.npz") for name, f in frames.items()}
-    files = [ModelFile("model", k + 1, path.resolve()) for k, path in enumerate(model)]
     with Executor(config.execution, output / "logs", console) as executor:
-        result = validate_models(files, tests, atoms, config.validation, output.resolve(), executor)
-    summary = {"cross_errors": result.cross_errors, "stability": result.stability}
-    criterion = config.validation.usable_force_error_ev_per_ang
-    summary["verdict"] = verdict(summary, criterion).as_dict()  # type: ignore[assignment]
-    write_json(output / "validation.json", summary)
-    print_summary(summary, out)
+        summary = judge_files(
+            config, atoms, model, tests, output.resolve(), executor, run_file.read_text()
+        )
+    path = write_report(output)
+    if json_:
+        print(json.dumps(summary, indent=2))
+    else:
+        print_summary(summary, out)
+        out.print(f"report: {path}")
+    if not summary["cross_errors"] and config.validation.checks_frames:
+        raise typer.Exit(1)
+
+
+def _test_sets(data: list[Path]) -> dict[str, Frames | DataError]:
+    """Test sets by the names of their files; what is wrong with a file stands in its place."""
+    from metamd.frames import load_frames
+
+    out: dict[str, Frames | DataError] = {}
+    for path in data:
+        name = path.stem if path.stem not in out else f"{path.resolve().parent.name}-{path.stem}"
+        number = 2
+        while name in out:
+            name, number = f"{path.stem}-{number}", number + 1
+        if not path.exists():
+            raise InputError(f"--data {path}: no such file or folder.")
+        try:
+            out[name] = load_frames(path)
+        except DataError as error:
+            # The others are still looked at; the report says what is missing.
+            console.print(f"--data {error}", soft_wrap=True)
+            out[name] = error
+    return out
 
 
 def _new_folder(path: Path) -> None:

@@ -4,24 +4,30 @@
 Unknown keys are errors; units are in the names.
 """
 
+from metamd.config.compare import Arm, Compare, CompareConfig, load_compare
 from metamd.config.execution import Execution, TimeLimits
 from metamd.config.loop import Loop, LoopSelect
 from metamd.config.runfile import RunConfig, is_thermal, load_config, parse_config, schema_json
-from metamd.config.sample import Bias, Sample
+from metamd.config.sample import Bias, Nms, Rattle, Sample, Wte
 from metamd.config.select import Augment, Flatten, Select
 from metamd.config.system import Reference, System
 from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
 
 __all__ = [
+    "Arm",
     "Augment",
     "Bias",
+    "Compare",
+    "CompareConfig",
     "Dataset",
     "Execution",
     "Flatten",
     "Label",
     "Loop",
     "LoopSelect",
+    "Nms",
+    "Rattle",
     "Reference",
     "RunConfig",
     "Sample",
@@ -30,7 +36,9 @@ __all__ = [
     "TimeLimits",
     "Train",
     "Validate",
+    "Wte",
     "is_thermal",
+    "load_compare",
     "load_config",
     "parse_config",
     "schema_json",

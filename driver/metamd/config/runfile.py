@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -18,6 +18,8 @@ from metamd.config.system import Reference, System
 from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
 from metamd.errors import InputError
+
+AnyTable = TypeVar("AnyTable", bound=Table)
 
 
 class RunConfig(Table):
@@ -84,13 +86,20 @@ def is_thermal(arm: Sample) -> bool:
     return arm.method == "md" and arm.role == "train" and arm.plumed is None and arm.deck is None
 
 
+Config = TypeVar("Config", bound=RunConfig)
+
+
 def load_config(path: str | Path) -> RunConfig:
     """Read and check a run file; paths in it become absolute.
 
     Raises:
         InputError: no such file, no TOML, an unknown key, a value of the wrong type or range.
     """
-    path = Path(path)
+    return read_config(Path(path), RunConfig)
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """As ``load_config``, for any file that has the tables of a run file."""
     try:
         data = tomllib.loads(path.read_text())
     except FileNotFoundError:
@@ -99,16 +108,20 @@ def load_config(path: str | Path) -> RunConfig:
         raise InputError(f"{path}: cannot be read ({error}).") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: is not valid TOML ({error}).") from error
-    return parse_config(data, path)
+    return _parsed(data, path, kind)
 
 
 def parse_config(data: dict[str, Any], path: Path) -> RunConfig:
     """Check a run file's content; ``path`` is for messages and relative paths."""
+    return _parsed(data, path, RunConfig)
+
+
+def _parsed(data: dict[str, Any], path: Path, kind: type[Config]) -> Config:
     try:
-        config = RunConfig.model_validate(data)
+        config = kind.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{path}: {_first_problem(error)}") from None
-    return _absolute(config, path.resolve().parent, path)
+    return _absolute(config, path)
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -128,25 +141,36 @@ def _first_problem(error: ValidationError) -> str:
     return f"{key + ': ' if key else ''}{message}{more}."
 
 
-def _absolute(config: RunConfig, folder: Path, path: Path) -> RunConfig:
-    """Resolve the run file's paths against its folder and check that they are there."""
+def absolute_paths(table: AnyTable, path: Path, key: str) -> AnyTable:
+    """A table with its paths resolved against the folder of the file ``path``.
 
-    def existing(value: Path, key: str) -> Path:
+    Raises:
+        InputError: one of them is not there; the message names ``key``.
+    """
+    folder = path.resolve().parent
+
+    def existing(value: Path, name: str) -> Path:
         full = (folder / value).resolve()
         if not full.exists():
-            raise InputError(f"{path}: {key}: no such file: {full}.")
+            raise InputError(f"{path}: {key}.{name}: no such file: {full}.")
         return full
 
-    def fixed(table: Any, key: str) -> Any:
-        changes: dict[str, Any] = {}
-        for name, value in table:
-            if isinstance(value, Path):
-                changes[name] = existing(value, f"{key}.{name}")
-            elif isinstance(value, tuple) and value and isinstance(value[0], Path):
-                changes[name] = tuple(existing(v, f"{key}.{name}") for v in value)
-            elif isinstance(value, Table):
-                changes[name] = fixed(value, f"{key}.{name}")
-        return table.model_copy(update=changes)
+    changes: dict[str, Any] = {}
+    for name, value in table:
+        if isinstance(value, Path):
+            changes[name] = existing(value, name)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Path):
+            changes[name] = tuple(existing(v, name) for v in value)
+        elif isinstance(value, Table):
+            changes[name] = absolute_paths(value, path, f"{key}.{name}")
+    return table.model_copy(update=changes)
+
+
+def _absolute(config: Config, path: Path) -> Config:
+    """Resolve the run file's paths against its folder and check that they are there."""
+
+    def fixed(table: AnyTable, key: str) -> AnyTable:
+        return absolute_paths(table, path, key)
 
     return config.model_copy(
         update={

@@ -17,13 +17,14 @@ from rich.console import Console
 from metamd.augment import augment_system
 from metamd.config import Augment, RunConfig, Sample, Select, is_thermal
 from metamd.dataset import make_dataset
-from metamd.deck import HILLS
 from metamd.errors import TaskError
 from metamd.execution import Executor
 from metamd.frames import Frames, save_npz
+from metamd.judge import cluster_labels
 from metamd.label import label_frames
 from metamd.loop.pick import Picked, pick_unlabelled
 from metamd.loop.rules import reference_steps
+from metamd.plumed_input import HILLS
 from metamd.reference import fingerprint
 from metamd.sample import sample_arms
 from metamd.select import select
@@ -318,7 +319,15 @@ class Iteration:
         }
         models = [ModelFile(m.train, m.seed, m.path) for m in self.state.models]
         self.state.validation = validate_models(
-            models, tests, self.run.atoms, config, self.folder / "validate", self.run.executor
+            models,
+            tests,
+            self.run.atoms,
+            config,
+            self.folder / "validate",
+            self.run.executor,
+            reference=self.config.reference,
+            system=self.config.system,
+            clusters=cluster_labels,
         )
 
 

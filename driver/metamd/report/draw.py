@@ -17,7 +17,9 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as MplFigure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 #: Replaced by the page's text colour.
@@ -147,6 +149,13 @@ def every(n: int, at_most: int = 2000) -> slice:
 def colour_of(names: Sequence[str]) -> dict[str, str]:
     """One colour a name, the same in every figure."""
     return {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(names)}
+
+
+def plain_log(axis: Axis) -> None:
+    """A logarithmic axis marked at 1, 2 and 5 in plain decimals."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend(axes: Axes, columns: int | None = None, anchor: float = 1.0) -> None:

@@ -91,9 +91,9 @@ def dynamics_traces(material: Material) -> list[Figure]:
         if frames.energy is not None
     ]
     temperatures = [
-        (run, time, np.asarray(frames.info["temperature_k"], float))
+        (run, time, np.asarray(frames.info["kinetic_temperature_k"], float))
         for run, frames, time in runs
-        if "temperature_k" in frames.info
+        if "kinetic_temperature_k" in frames.info
     ]
     for key, title, caption, label, column, traces in (
         (

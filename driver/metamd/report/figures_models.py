@@ -15,7 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as MplFigure
 
 from metamd.frames import Array
-from metamd.report.draw import INK, Figure, colour_of, drawn, every, legend
+from metamd.report.draw import INK, Figure, colour_of, drawn, every, legend, plain_log
 from metamd.report.material import Material, read_lcurve
 
 #: Points of one model on one test set in the parity plots, and of all together, at most.
@@ -178,6 +178,103 @@ def parity(material: Material) -> Figure | None:
     )
 
 
+def error_distribution(material: Material) -> Figure | None:
+    """How the force errors of each model on each test set are distributed."""
+    errors: dict[tuple[str, str], Array] = {}
+    for row, _, reference, _, forces in material.predictions():
+        key = (str(row.get("train")), str(row.get("test")))
+        assert reference.forces is not None
+        if key not in errors and np.isfinite(forces).all():
+            errors[key] = np.abs(forces - reference.forces).ravel()
+    if not errors:
+        return None
+    colours = colour_of(trains(material))
+    tests = list(dict.fromkeys(test for _, test in errors))
+    # The part of all components that exceeds an error: the tails are what matters.
+    part = np.geomspace(1.0, 1e-4, 200)
+    curves = {key: np.quantile(e, 1.0 - part) for key, e in errors.items()}
+    shown = {key: part >= 1.0 / len(e) for key, e in errors.items()}
+
+    def draw(canvas: MplFigure) -> None:
+        axes = canvas.add_subplot()
+        for (train, test), at in curves.items():
+            keep = shown[train, test]
+            dash = ["-", "--", ":", "-."][tests.index(test) % 4]
+            axes.plot(at[keep], part[keep], dash, color=colours[train], label=f"{train} on {test}")
+        axes.set_xscale("log")
+        plain_log(axes.xaxis)
+        axes.set_yscale("log")
+        axes.set_xlim(left=max(1e-3, 0.02 * max(float(a.max()) for a in curves.values())))
+        axes.set_xlabel("absolute force error x / (eV/Å)")
+        axes.set_ylabel("part of components with error > x")
+        legend(axes, columns=2 if len(curves) > 3 else None)
+
+    return drawn(
+        "error-distribution",
+        "Distribution of the force errors",
+        "Part of all force components whose error exceeds a value (first seed's models): two "
+        "models of equal RMSE can differ in how often they are far off.",
+        draw,
+        {
+            "train": [a for a, _ in curves for _ in part],
+            "test": [b for _, b in curves for _ in part],
+            "force_error_ev_per_ang": np.concatenate(list(curves.values())),
+            "part_above": np.tile(part, len(curves)),
+        },
+    )
+
+
+def energy_parity(material: Material) -> Figure | None:
+    """Predicted against reference energy per atom, all test sets in one."""
+    seen: dict[tuple[str, str], tuple[Array, Array]] = {}
+    for row, _, reference, energy, _ in material.predictions():
+        key = (str(row.get("train")), str(row.get("test")))
+        if key not in seen and reference.energy is not None and np.isfinite(energy).all():
+            n = reference.n_atoms
+            seen[key] = reference.energy / n, np.asarray(energy, float) / n
+    if not seen:
+        return None
+    zero = min(float(true.min()) for true, _ in seen.values())
+    colours = colour_of(trains(material))
+
+    def draw(canvas: MplFigure) -> None:
+        axes = canvas.add_subplot()
+        axes.axline((0, 0), slope=1, color=INK, linewidth=0.8, alpha=0.6)
+        order = sorted(seen.items(), key=lambda i: -float(np.square(i[1][0] - i[1][1]).mean()))
+        for (train, _), (true, predicted) in order:
+            axes.plot(
+                1e3 * (true - zero),
+                1e3 * (predicted - zero),
+                ".",
+                markersize=3,
+                alpha=0.5,
+                color=colours[train],
+                rasterized=True,
+            )
+        for train in dict.fromkeys(t for t, _ in seen):
+            axes.plot([], [], "o", color=colours[train], label=f"{train}-trained")
+        high = 1e3 * max(float(true.max()) - zero for true, _ in seen.values())
+        axes.set_xlim(-0.03 * high, 1.05 * high)
+        axes.set_ylim(-0.15 * high, 1.25 * high)
+        axes.set_xlabel("reference energy / (meV/atom)")
+        axes.set_ylabel("predicted energy / (meV/atom)")
+        legend(axes)
+
+    return drawn(
+        "energy-parity",
+        "Predicted against reference energies",
+        "Held-out frames of all test sets, energies above the lowest of them (first seed's "
+        "models).",
+        draw,
+        {
+            "train": [a for (a, _), (true, _) in seen.items() for _ in true],
+            "test": [b for (_, b), (true, _) in seen.items() for _ in true],
+            "reference_energy_ev_per_atom": np.concatenate([t for t, _ in seen.values()]),
+            "predicted_energy_ev_per_atom": np.concatenate([p for _, p in seen.values()]),
+        },
+    )
+
+
 def error_by_energy(material: Material) -> Figure | None:
     """Force error of a frame against its energy: where a model fails."""
     points: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
@@ -216,6 +313,7 @@ def error_by_energy(material: Material) -> Figure | None:
             )
             axes.plot([], [], "o", color=colours[name], label=f"{name}-trained")
         axes.set_yscale("log")
+        plain_log(axes.yaxis)
         if limit is not None:
             axes.axhline(limit, color=INK, linewidth=0.9, linestyle="--", label="criterion")
         axes.set_xlabel("reference energy above the lowest frame / eV")
@@ -268,6 +366,7 @@ def learning_curves(material: Material) -> Figure | None:
             label = f"{name}" if seed == min(s for n, s, _, _ in curves if n == name) else None
             axes.plot(step, smooth, label=label, **style)  # type: ignore[arg-type]
         axes.set_yscale("log")
+        plain_log(axes.yaxis)
         axes.set_xlabel("training step")
         axes.set_ylabel("force RMSE on a batch / (eV/Å)")
         legend(axes)

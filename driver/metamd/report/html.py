@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from metamd import __version__
+from metamd.report import figures_compare as compare
 from metamd.report import figures_dynamics as dynamics
 from metamd.report import figures_models as models
 from metamd.report import figures_sampling as sampling
@@ -49,28 +50,34 @@ def write_report(workdir: str | Path) -> Path:
 
 def render(material: Material) -> str:
     """The page's HTML."""
-    key = [
-        _attempt(material, models.cross_heatmap),
-        _attempt(material, dynamics.stability),
-        _attempt(material, sampling.components_map),
-    ]
+    first = [models.cross_heatmap, dynamics.stability, sampling.components_map]
+    second: list[Callable[[Material], Figure | None]] = []
+    if material.summary.get("kind") == "compare":
+        first = [compare.generality, models.cross_heatmap, compare.learning_by_size]
+        second = [dynamics.stability, sampling.components_map]
     figures = {
-        "key": _present(key),
+        "key": _present([_attempt(material, make) for make in first]),
         "errors": _present(
             [
                 _attempt(material, models.parity),
+                _attempt(material, models.energy_parity),
+                _attempt(material, models.error_distribution),
                 _attempt(material, models.error_by_energy),
                 _attempt(material, models.learning_curves),
             ]
         ),
         "sampling": _present(
             [
+                *(_attempt(material, make) for make in second[1:]),
                 _attempt(material, sampling.energies),
                 _attempt(material, sampling.variance_in_time),
                 _attempt(material, sampling.components_in_time),
             ]
         ),
-        "dynamics": _attempt(material, dynamics.dynamics_traces) or [],
+        "dynamics": [
+            *_present([_attempt(material, make) for make in second[:1]]),
+            *(_attempt(material, dynamics.dynamics_traces) or []),
+        ],
         "checks": _attempt(material, checks) or [],
         "time": _present([_attempt(material, dynamics.time_by_stage)]),
     }
@@ -97,6 +104,9 @@ def render(material: Material) -> str:
         trainings=material.rows("models"),
         runs=material.rows("stability"),
         checks=material.rows("checks"),
+        failed_checks=material.rows("failed_checks"),
+        comparison=material.table("compare"),
+        headline=headline(material),
         verdict=material.table("verdict"),
         reasons=reasons(material),
         citations=material.rows("citations"),
@@ -112,15 +122,26 @@ def render(material: Material) -> str:
     )
 
 
+def headline(material: Material) -> str:
+    """The outcome in a word or two."""
+    verdict = material.table("verdict")
+    if not verdict:
+        return "No verdict yet"
+    given = verdict.get("headline")
+    return str(given) if given else "Usable" if verdict.get("usable") else "Not usable"
+
+
 def story(material: Material) -> str:
     """What was done, in a few sentences made from the summary."""
     system = material.table("system")
-    what = str(system.get("formula") or "The system")
-    if system.get("n_atoms"):
-        what += f" ({system['n_atoms']} atoms{', periodic' if system.get('periodic') else ''})"
     parts = []
     arms = material.rows("arms")
-    if arms:
+    kind = material.summary.get("kind")
+    if kind == "validate":
+        names = [f"{a.get('name')} ({_count(a.get('n_frames') or 0, 'frame')})" for a in arms]
+        sets = f"tested on {_and(names)}" if names else "tested on no frames"
+        parts.append(f"{_count(len(material.rows('models')), 'DeePMD model')} {sets}.")
+    elif arms:
         listed = []
         for arm in arms:
             method = {"md": "plain MD", "metamd": "MetaMD"}.get(
@@ -135,24 +156,26 @@ def story(material: Material) -> str:
             listed.append(text)
         reference = _reference(material)
         parts.append(
-            f"{what} was sampled{' with ' + reference if reference else ''} in "
-            f"{_count(len(arms), 'arm')}: {_and(listed)}."
+            f"Sampled{' with ' + reference if reference else ''}"
+            f"{', periodic' if system.get('periodic') else ''}: {_and(listed)}."
         )
     else:
-        parts.append(f"{what}: nothing has been sampled yet.")
-    labels = material.table("labels")
-    if labels:
-        text = f"Energies and forces: {labels.get('reused') or 0} frames labelled while sampling"
-        text += f", {labels.get('computed') or 0} computed"
-        if labels.get("failed"):
-            text += f", {labels['failed']} failed"
-        parts.append(text + ".")
+        parts.append("Nothing has been sampled yet.")
     trainings = material.rows("models")
-    if trainings:
-        names = list(dict.fromkeys(str(m.get("train")) for m in trainings))
+    comparison = material.table("compare")
+    if comparison.get("arms"):
+        names = [str(arm.get("name")) for arm in comparison["arms"]]
         parts.append(
-            f"{_count(len(trainings), 'DeePMD model')} trained ({_and(names)}); every model is "
-            "tested on the held-out frames of every arm."
+            f"Compared: {_and(names)}, at {comparison.get('budget_labels')} labelled frames an "
+            f"arm, all from the sampling on repeated with {len(comparison.get('seeds') or [])} "
+            f"seeds."
+        )
+    if trainings and kind != "validate":
+        names = list(dict.fromkeys(str(m.get("train")) for m in trainings))
+        which = "" if comparison else f" on {_and(names)}"
+        parts.append(
+            f"{_count(len(trainings), 'DeePMD model')} trained{which}, each tested on held-out "
+            "frames of every sampler."
         )
     runs = material.rows("stability")
     if runs:
@@ -166,7 +189,8 @@ def reasons(material: Material) -> list[str]:
     lines = str(material.table("verdict").get("text") or "").splitlines()
     if not lines:
         return ["No model has been tested on held-out frames."]
-    first = re.sub(r"^(Usable|Not usable|No verdict): ", "", lines[0])
+    first = lines[0].removeprefix(f"{headline(material)}. ")
+    first = re.sub(r"^(Usable|Not usable|No verdict): ", "", first)
     return [first[:1].upper() + first[1:], *lines[1:]]
 
 

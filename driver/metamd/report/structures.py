@@ -94,6 +94,10 @@ def _failures(material: Material, out: list[Structure]) -> None:
         frames = material.trajectory(run)
         if frames is None:
             continue
+        if "time_ps" in frames.info:
+            # What came after the failure is of no meaning.
+            until = np.asarray(frames.info["time_ps"], float) <= float(run.get("time_ps") or 0.0)
+            frames = frames[: max(1, int(until.sum()))]
         seen.add((name, kelvin))
         _add(
             out,

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from metamd.report.html import with_spread
+from metamd.report.html import number, with_spread
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
@@ -26,12 +26,56 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
         console.print(Text.assemble((head + ":", style), rest))
     else:
         console.print("No verdict yet: no model has been tested on held-out frames.")
+    arms = ((summary.get("compare") or {}).get("generality") or {}).get("arms") or []
+    if arms:
+        console.print(Padding(_generality(arms), (1, 0, 0, 0)))
     errors = summary.get("cross_errors") or []
     if errors:
         console.print(Padding(_errors(errors, verdict.get("criterion_ev_per_ang")), (1, 0, 0, 0)))
     runs = summary.get("stability") or []
     if runs:
         console.print(Padding(_stability(runs), (1, 0, 0, 0)))
+    numbers = _numbers(summary.get("checks") or [])
+    if numbers.row_count:
+        console.print(Padding(numbers, (1, 0, 0, 0)))
+    for failed in summary.get("failed_checks") or []:
+        text = f"not made: {failed.get('check')}: {failed.get('reason')}"
+        console.print(Text(text, "yellow"), soft_wrap=True)
+
+
+def _generality(arms: list[dict[str, Any]]) -> Table:
+    table = Table(
+        title="Force RMSE in eV/Å by size of the training set (mean ± spread over seeds)",
+        title_justify="left",
+    )
+    table.add_column("arm")
+    for name in ("frames", "on its own frames", "on others' frames"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("with more data")
+    words = {"better": "more general", "worse": "less general", "unclear": "no clear change"}
+    for arm in arms:
+        table.add_section()
+        for k, point in enumerate(arm.get("curve") or []):
+            table.add_row(
+                "" if k else str(arm.get("name")),
+                str(point.get("size")),
+                with_spread(point.get("own_ev_per_ang")),
+                with_spread(point.get("foreign_ev_per_ang")),
+                "" if k else words.get(str(arm.get("trend")), ""),
+            )
+    return table
+
+
+def _numbers(checks: list[dict[str, Any]]) -> Table:
+    table = Table(title="Further checks", title_justify="left")
+    table.add_column("check")
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    for check in checks:
+        table.add_section()
+        for k, (name, value) in enumerate((check.get("numbers") or {}).items()):
+            table.add_row("" if k else str(check.get("title")), str(name), number(value))
+    return table
 
 
 def _errors(rows: list[dict[str, Any]], criterion: float | None) -> Table:

@@ -41,13 +41,13 @@
       if (Math.hypot(a[3] - a[0], a[4] - a[1], a[5] - a[2]) < 0.08) continue;
       viewer.addArrow({
         start: { x: a[0], y: a[1], z: a[2] }, end: { x: a[3], y: a[4], z: a[5] },
-        radius: 0.05, radiusRatio: 2.2, color: "#d1555b",
+        radius: 0.07, radiusRatio: 2.2, color: "#d1555b",
       });
     }
     play.hidden = frames <= 1;
     play.textContent = "Play";
     viewer.zoomTo();
-    viewer.zoom(1.2);
+    viewer.zoom(1.5);
     if (frames > 1) viewer.setFrame(frames - 1).then(() => viewer.render());
     viewer.render();
     current = index;
@@ -76,7 +76,7 @@
     viewer.spin(on ? "y" : false);
   });
   document.getElementById("viewer-reset").addEventListener("click", () => {
-    if (viewer) { viewer.zoomTo(); viewer.zoom(1.2); viewer.render(); }
+    if (viewer) { viewer.zoomTo(); viewer.zoom(1.5); viewer.render(); }
   });
   // For tests: where the camera looks.
   window.metamdView = () => (viewer ? viewer.getView() : null);

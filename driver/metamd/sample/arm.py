@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import write
 
 from metamd import deck, dump
 from metamd.bonds import BondGraph
-from metamd.config import Reference, Sample, System
-from metamd.deck import Forces, model_commands
-from metamd.errors import InputError, TaskError
+from metamd.config import Reference, Sample, System, Wte
+from metamd.errors import TaskError
 from metamd.execution import Executor, Failure, Task, last_useful_line, run_lmp, run_program
-from metamd.forcefields import reference_forces
 from metamd.frames import Frames, concatenate, load_npz, save_npz
-from metamd.plugins import plumed_actions_library
 from metamd.reference import fingerprint
+from metamd.sample.folder import engine_forces, has_callback, write_walker
+from metamd.sample.static import run_static
 
 WALKER_TASK = "metamd.sample.arm:walker_task"
 
@@ -36,6 +34,7 @@ class SampleResult:
         frames: good frames of all walkers, in order of walker and step, unbiased labels where
             the engine gives them.
         stopped: walker and reason, for each that stopped early.
+        notes: what else there is to say, by walker: modes left out, a measured sigma.
         path: the frames on disk.
     """
 
@@ -43,6 +42,7 @@ class SampleResult:
     frames: Frames
     stopped: list[dict[str, Any]]
     path: Path
+    notes: list[dict[str, Any]] = field(default_factory=list)
 
 
 def sample_arms(
@@ -99,105 +99,80 @@ def walker_task(
     positions: list[list[float]],
     cell: list[list[float]] | None,
 ) -> dict[str, Any]:
-    """Task: write the folder of one walker, run it, keep its good frames."""
+    """Task: write the folder of one walker, run it, keep its good frames.
+
+    Returns: ``frames`` (number), ``stopped`` (None or why it stopped early) and ``notes``.
+    """
     sample, method = Sample.model_validate(arm), Reference.model_validate(reference)
     atoms = Atoms(symbols, positions, cell=cell, pbc=cell is not None)
     # An interrupted try is begun anew with the same seed: the frames come out the same.
     for leftover in folder.iterdir():
         if not leftover.name.startswith("."):
             leftover.unlink() if leftover.is_file() else shutil.rmtree(leftover)
+    state = (method, atoms, walker, charge, multiplicity)
+    notes: list[str] = []
+    if sample.static:
+        outcome = run_static(folder, sample, *state)
+    else:
+        if sample.method == "wte":
+            sample = _with_sigma(folder / "nvt", sample, *state, notes)
+        outcome = _run_dynamics(folder, sample, *state)
+    if outcome["frames"] == 0:
+        raise TaskError(f"no good frame: {outcome['stopped'] or 'nothing was written'}")
+    return {"notes": notes, **outcome}
+
+
+def _run_dynamics(
+    folder: Path,
+    sample: Sample,
+    method: Reference,
+    atoms: Atoms,
+    walker: int,
+    charge: int,
+    multiplicity: int,
+) -> dict[str, Any]:
     write_walker(folder, sample, method, atoms, walker, charge, multiplicity)
-    if _callback(sample, method):
+    if has_callback(sample, method):
         run_program(
             [sys.executable, "-m", "metamd.sample.walker", str(folder)], folder, "walker.log"
         )
         outcome: dict[str, Any] = json.loads((folder / "outcome.json").read_text())
-    else:
-        outcome = _run_lmp(folder, sample, atoms, _forces(sample, method, atoms).units)
-    if outcome["frames"] == 0:
-        raise TaskError(f"no good frame: {outcome['stopped'] or 'nothing was written'}")
-    return outcome
+        return outcome
+    return _run_lmp(folder, sample, atoms, engine_forces(sample, method, atoms).units)
 
 
-def write_walker(
+def _with_sigma(
     folder: Path,
     arm: Sample,
-    reference: Reference,
+    method: Reference,
     atoms: Atoms,
     walker: int,
-    charge: int = 0,
-    multiplicity: int = 1,
-) -> None:
-    """Write a self-contained folder: deck, data file, PLUMED file and what they need."""
-    species = sorted(set(atoms.get_chemical_symbols()))
-    forces = _forces(arm, reference, atoms)
-    if arm.model is not None:
-        shutil.copy2(arm.model, folder / _model_name(arm.model))
-    deck.write_data(atoms, species, folder / deck.DATA, forces.atom_style)
-    write(folder / "start.xyz", atoms, format="extxyz")
-    text = (
-        arm.deck.read_text()
-        if arm.deck is not None
-        else deck.sampling_deck(arm, atoms, forces, arm.seed + 1000 * walker)
-    )
-    (folder / deck.DECK).write_text(text)
-    plugin = plumed_actions_library()
-    if arm.plumed is not None:
-        own = arm.plumed.read_text()
-        text = deck.with_plugin(own, plugin) if plugin is not None else own
-        (folder / deck.PLUMED_FILE).write_text(text)
-    elif arm.bias is not None:
-        if plugin is None:
-            raise InputError(
-                "The PLUMED actions of metamd are not built in this installation; "
-                "`metamd doctor` says what is missing."
-            )
-        (folder / deck.PLUMED_FILE).write_text(
-            deck.plumed_file(arm.bias, atoms, arm.temperature_k, plugin, arm.stride)
-        )
-        if arm.bias.hills:
-            deck.carry_hills(arm.bias.hills[walker % len(arm.bias.hills)], folder / deck.HILLS)
-    for path in (*arm.files, *(reference.files if arm.engine != "model" else ())):
-        shutil.copy2(path, folder / path.name)
-    if _callback(arm, reference):
-        (folder / "walker.json").write_text(
-            json.dumps(
-                {
-                    "calculator": reference.calculator,
-                    "arguments": reference.arguments,
-                    "charge": charge,
-                    "multiplicity": multiplicity,
-                    "stride": arm.stride,
-                    "steps": arm.steps,
-                    "allow_bond_breaking": arm.allow_bond_breaking,
-                    "max_force_ev_per_ang": arm.max_force_ev_per_ang,
-                },
-                indent=2,
-            )
-        )
+    charge: int,
+    multiplicity: int,
+    notes: list[str],
+) -> Sample:
+    """The WTE arm with SIGMA; where none is given, the spread of the energy in an NVT run.
 
-
-def _callback(arm: Sample, reference: Reference) -> bool:
-    """Whether an ASE calculator drives LAMMPS, through the walker's program."""
-    return arm.engine == "reference" and reference.kind == "ase"
-
-
-def _forces(arm: Sample, reference: Reference, atoms: Atoms) -> Forces:
-    if _callback(arm, reference):
-        return Forces()
-    if arm.engine == "model":
-        assert arm.model is not None
-        species = sorted(set(atoms.get_chemical_symbols()))
-        return Forces(model_commands(_model_name(arm.model), species))
-    if arm.commands:
-        return Forces(arm.commands, reference.atom_style, reference.units)
-    if reference.kind == "lammps":
-        return reference_forces(reference, atoms)
-    return Forces((), reference.atom_style, reference.units)
-
-
-def _model_name(model: Path) -> str:
-    return f"model{model.suffix}"
+    Raises:
+        TaskError: that run stopped early, or its energy did not vary.
+    """
+    wte = arm.wte or Wte()
+    if wte.sigma_ev is None:
+        folder.mkdir()
+        stride = max(1, wte.measure_steps // 400)
+        changes = {"method": "md", "wte": None, "steps": wte.measure_steps, "stride": stride}
+        plain = arm.model_copy(update={**changes, "ensemble": "nvt"})
+        outcome = _run_dynamics(folder, plain, method, atoms, walker, charge, multiplicity)
+        if outcome["stopped"] or not outcome["frames"]:
+            raise TaskError(f"the NVT run that measures sigma_ev stopped ({outcome['stopped']})")
+        energy = load_npz(folder / "frames.npz").energy
+        assert energy is not None
+        sigma = float(energy.std())
+        if sigma <= 0:
+            raise TaskError("the energy of the NVT run that measures sigma_ev does not vary")
+        notes.append(f"sigma_ev = {sigma:.4g}, the spread of the energy in {len(energy)} frames")
+        wte = wte.model_copy(update={"sigma_ev": sigma})
+    return arm.model_copy(update={"wte": wte})
 
 
 def _run_lmp(folder: Path, arm: Sample, atoms: Atoms, units: str) -> dict[str, Any]:
@@ -246,7 +221,7 @@ def _collect(
     outcomes: dict[str, dict[str, Any] | Failure],
 ) -> SampleResult:
     """Join the walkers of an arm; labels are marked with the method they come from."""
-    parts, stopped = [], []
+    parts, stopped, notes = [], [], []
     for walker in range(arm.walkers):
         outcome = outcomes[f"arm {arm.name}, walker {walker}"]
         if isinstance(outcome, Failure):
@@ -254,6 +229,7 @@ def _collect(
             continue
         if outcome["stopped"]:
             stopped.append({"walker": walker, "reason": outcome["stopped"]})
+        notes += [{"walker": walker, "note": note} for note in outcome.get("notes", [])]
         frames = load_npz(folder / arm.name / f"walker-{walker}" / "frames.npz")
         parts.append(frames.with_info(walker=walker))
     if not parts:
@@ -262,7 +238,9 @@ def _collect(
         )
     source = ""
     own_lines = bool(arm.commands or arm.deck)
-    if _callback(arm, reference) or (
+    if arm.static:
+        pass  # these frames have no labels yet
+    elif has_callback(arm, reference) or (
         arm.engine != "model" and reference.kind == "lammps" and not own_lines
     ):
         source = fingerprint(reference, system)
@@ -271,4 +249,4 @@ def _collect(
     )
     path = folder / arm.name / "frames.npz"
     save_npz(frames, path)
-    return SampleResult(arm, frames, stopped, path)
+    return SampleResult(arm, frames, stopped, path, notes)

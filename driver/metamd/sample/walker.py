@@ -20,6 +20,7 @@ import numpy as np
 from ase.io import read
 from numpy.typing import NDArray
 
+from metamd import deck
 from metamd.bonds import BondGraph
 from metamd.errors import MetamdError, ReferenceFailed
 from metamd.execution import report_progress
@@ -49,7 +50,6 @@ class Walker:
         )
         self.bonds = BondGraph.of(self.atoms.get_chemical_symbols(), self.atoms.positions)
         self.frames = {k: [] for k in ("step", "positions", "cell", "energy", "forces", "virial")}
-        self.bias_steps: dict[int, float] = {}
         self.output = (self.folder / "frames.extxyz").open("w")
 
     def forces(
@@ -136,9 +136,20 @@ class Walker:
             energy=np.array(column["energy"]),
             forces=np.array(column["forces"]),
             virial=None if column["virial"][0] is None else np.array(column["virial"]),
-            info={"step": np.array(column["step"])},
+            info={"step": np.array(column["step"]), **self._bias(column["step"])},
             source=str(self.folder),
         )
+
+    def _bias(self, steps: list[int]) -> dict[str, NDArray[np.float64]]:
+        """Kinetic temperature and bias energy of the frames, where the deck writes them."""
+        path = self.folder / deck.BIAS_TABLE
+        if not path.exists():
+            return {}  # a person's own deck
+        rows = {int(row[0]): row[1:] for row in np.loadtxt(path, ndmin=2)}
+        if not all(step in rows for step in steps):
+            return {}
+        table = np.array([rows[step] for step in steps])
+        return {"kinetic_temperature_k": table[:, 0], "bias_ev": table[:, 1]}
 
 
 def _cell(lammps: Any) -> NDArray[np.float64]:

@@ -20,10 +20,12 @@ class Check:
         key: unique on the page and usable as a file name: letters, digits, hyphens.
         title, caption: what it shows, and how it was made.
         x_label, y_label: axes, with units.
-        curves: name to (x, y), [n] each; the reference first.
+        curves: name to (x, y), [n] each; the reference first, where there is one.
         numbers: what came out, by a name that ends in its unit; None where it could not be.
         notes: what went wrong, in words.
-        style: "line" or "points".
+        style: "line", "points" (against the first curve's line) or "bars".
+        ticks: words that stand for x = 0, 1, ...; empty where x is a number.
+        has_reference: the first curve is the reference's.
     """
 
     key: str
@@ -35,6 +37,8 @@ class Check:
     numbers: Mapping[str, float | None]
     notes: Sequence[str] = field(default_factory=tuple)
     style: str = "line"
+    ticks: Sequence[str] = field(default_factory=tuple)
+    has_reference: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers for JSON; what is no number becomes None."""
@@ -45,6 +49,8 @@ class Check:
             "x_label": self.x_label,
             "y_label": self.y_label,
             "style": self.style,
+            "ticks": list(self.ticks),
+            "has_reference": self.has_reference,
             "curves": [
                 {"name": name, "x": _plain(x), "y": _plain(y)}
                 for name, (x, y) in self.curves.items()

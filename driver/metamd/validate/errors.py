@@ -1,8 +1,8 @@
 """Errors of predictions against a reference, and their table over train sets, test sets, seeds.
 
 Conventions: energies per atom in meV, forces in eV/A over Cartesian components (RMSE, MAE and the
-largest absolute component), virials per atom in meV over components.  No constant is taken off
-the energies unless asked for: a model that is wrong by a constant is wrong by it here.
+largest absolute component), virials per atom in meV likewise.  No constant is taken off the
+energies unless asked for: a model that is wrong by a constant is wrong by it here.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Errors:
     force_mae_ev_per_ang: float
     force_max_ev_per_ang: float
     virial_rmse_mev_per_atom: float | None = None
+    virial_mae_mev_per_atom: float | None = None
+    virial_max_mev_per_atom: float | None = None
     energy_offset_mev_per_atom: float = 0.0
     """The constant that was taken off the energy errors (0: none)."""
 
@@ -63,10 +65,15 @@ def prediction_errors(
     df = _checked(forces, true_forces.shape, "forces", reference) - true_forces
     offset = float(de.mean()) if remove_offset else 0.0
     de = de - offset
-    virial_rmse = None
+    virials: dict[str, float] = {}
     if virial is not None and reference.virial is not None:
         dv = _checked(virial, reference.virial.shape, "virials", reference) - reference.virial
-        virial_rmse = _rms(dv) * MEV_PER_EV / reference.n_atoms
+        dv = dv * (MEV_PER_EV / reference.n_atoms)
+        virials = {
+            "virial_rmse_mev_per_atom": _rms(dv),
+            "virial_mae_mev_per_atom": float(np.abs(dv).mean()),
+            "virial_max_mev_per_atom": float(np.abs(dv).max()),
+        }
     return Errors(
         n_frames=len(reference),
         energy_rmse_mev_per_atom=_rms(de),
@@ -75,8 +82,8 @@ def prediction_errors(
         force_rmse_ev_per_ang=_rms(df),
         force_mae_ev_per_ang=float(np.abs(df).mean()),
         force_max_ev_per_ang=float(np.abs(df).max()),
-        virial_rmse_mev_per_atom=virial_rmse,
         energy_offset_mev_per_atom=offset,
+        **virials,
     )
 
 

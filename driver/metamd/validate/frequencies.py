@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.optimize import BFGS
 
 from metamd.errors import TaskError
 from metamd.frames import Array
+from metamd.harmonic import PER_CM, internal_directions
 from metamd.validate.check import Check
-
-#: One sqrt(eV/(A^2 u)) as a wave number, cm^-1 (angular frequency over 2 pi c).
-PER_CM = units._hbar * 1e10 / np.sqrt(units._e * units._amu) / units.invcm
 
 
 def relaxed(
@@ -68,7 +66,7 @@ def harmonic_frequencies(atoms: Atoms, calculator: Any, displacement_ang: float 
     """
     mass = np.repeat(atoms.get_masses(), 3)
     weighted = hessian(atoms, calculator, displacement_ang) / np.sqrt(np.outer(mass, mass))
-    free = _vibrations(atoms)
+    free = internal_directions(atoms)
     values = np.linalg.eigvalsh(free.T @ weighted @ free)
     return np.asarray(np.sign(values) * np.sqrt(np.abs(values)) * PER_CM)
 
@@ -121,15 +119,3 @@ def compare_frequencies(
         notes=notes,
         style="points",
     )
-
-
-def _vibrations(atoms: Atoms) -> Array:
-    """Orthonormal mass-weighted directions without translation and rotation, [3n, 3n-6 or -5]."""
-    root = np.sqrt(atoms.get_masses())
-    centred = atoms.positions - atoms.get_center_of_mass()
-    rigid = [np.outer(root, axis).ravel() for axis in np.eye(3)]
-    rigid += [(np.cross(axis, centred) * root[:, None]).ravel() for axis in np.eye(3)]
-    left, singular, _ = np.linalg.svd(np.array(rigid).T, full_matrices=True)
-    # A linear molecule has one rotation less, an atom none.
-    rank = int((singular > 1e-3 * singular.max()).sum())
-    return np.asarray(left[:, rank:])

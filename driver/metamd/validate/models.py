@@ -1,4 +1,9 @@
-"""The validation stage: every model on every test set, and every ensemble in dynamics."""
+"""The validation stage: every model on every test set, every ensemble in dynamics, and the rest.
+
+Three rounds of tasks: models are opened and tested on frames; those that can be opened are run;
+what their trajectories say is computed.  A check that fails is listed with its reason, and the
+others are still made.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +12,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
-from metamd.config import Validate
+from metamd.config import Reference, System, Validate
+from metamd.errors import DataError, MetamdError
 from metamd.execution import Executor, Failure, Task
-from metamd.frames import load_npz
-from metamd.predict import predict
-from metamd.validate.errors import Errors, cross_errors, prediction_errors, save_predictions
+from metamd.frames import Frames, concatenate, load_npz
+from metamd.predict import known_elements, predict
+from metamd.validate import tasks
+from metamd.validate.clusters import Clusterer, cluster_check
+from metamd.validate.deviation import deviation_check
+from metamd.validate.errors import (
+    Errors,
+    cross_errors,
+    frame_force_rmse,
+    prediction_errors,
+    save_predictions,
+)
+from metamd.validate.sampling import overlap_check
 
 ERRORS_TASK = "metamd.validate.models:model_errors"
 STABILITY_TASK = "metamd.validate.stability:run_stability"
+_TASKS = "metamd.validate.tasks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +48,42 @@ class ModelFile:
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """``cross_errors`` and ``stability`` as in ``summary.json``, and the checks that failed."""
+    """``cross_errors``, ``stability`` and ``checks`` as in ``summary.json``.
+
+    ``failures`` are the checks that gave no result: ``check`` and ``reason``.  Paths are whole.
+    """
 
     cross_errors: list[dict[str, Any]]
     stability: list[dict[str, Any]]
     failures: list[dict[str, Any]]
+    checks: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def summary_entries(self, root: Path, tests: Mapping[str, Path]) -> dict[str, Any]:
+        """The summary's ``cross_errors``, ``stability``, ``checks`` and ``failed_checks``.
+
+        Args:
+            root: work folder that paths become relative to.
+            tests: labelled frames of every test set.
+        """
+
+        def relative(path: str | Path | None) -> str | None:
+            return None if path is None else str(Path(path).relative_to(root))
+
+        return {
+            "cross_errors": [
+                {
+                    **row,
+                    "frames": relative(tests[row["test"]]),
+                    "predictions": [p | {"path": relative(p["path"])} for p in row["predictions"]],
+                }
+                for row in self.cross_errors
+            ],
+            "stability": [
+                {**run, "trajectory": relative(run["trajectory"])} for run in self.stability
+            ],
+            "checks": self.checks,
+            "failed_checks": self.failures,
+        }
 
 
 def validate_models(
@@ -44,6 +93,10 @@ def validate_models(
     config: Validate,
     folder: Path,
     executor: Executor,
+    *,
+    reference: Reference | None = None,
+    system: System | None = None,
+    clusters: Clusterer | None = None,
 ) -> Validation:
     """Judge models by the checks of the run file.
 
@@ -51,85 +104,325 @@ def validate_models(
         models: all members of all ensembles.
         tests: labelled frames (npz) by name; no model was trained on them.
         start: structure that dynamics starts from.
-
-    A check that fails is listed with its reason, and the others are still made.
+        reference: what scans, frequencies and trajectories are compared with, where it is given.
+        system: charge and multiplicity for it.
+        clusters: finds the clusters of the check of that name; it is left out without.
     """
-    errors = _error_tasks(models, tests, folder) if "cross_errors" in config.checks else []
-    runs = _stability_tasks(models, start, config, folder) if "stability" in config.checks else []
-    outcomes = executor.run("validate", [*errors, *runs])
-    failures = [
-        {"check": outcome.title, "reason": outcome.reason}
-        for outcome in outcomes
-        if isinstance(outcome, Failure)
-    ]
-    rows = []
-    if errors:
-        for model, outcome in zip(models, outcomes, strict=False):
-            if not isinstance(outcome, Failure):
-                rows += [
-                    (model.train, test, model.seed, Errors(**numbers))
-                    for test, numbers in outcome["tests"].items()
-                ]
-    stability = []
-    for task, outcome in zip(runs, outcomes[len(errors) :], strict=True):
-        about = {key: task.arguments[key] for key in ("train", "seed", "temperature_k")}
-        if isinstance(outcome, Failure):
-            outcome = {"intact": False, "failure": outcome.reason, "time_ps": 0.0}
-        stability.append({**about, **outcome, "folder": str(task.folder)})
-    return Validation(cross_errors(rows), stability, failures)
+    return _Stage(
+        models, tests, start, config, folder, executor, reference, system, clusters
+    ).judged()
 
 
-def _error_tasks(
-    models: Sequence[ModelFile], tests: Mapping[str, Path], folder: Path
-) -> list[Task]:
-    return [
-        Task(
-            ERRORS_TASK,
-            folder / "errors" / f"{model.train}-seed-{model.seed}",
-            {"model": str(model.path), "tests": {k: str(v) for k, v in tests.items()}},
-            f"errors of {model.train}, seed {model.seed}",
-        )
-        for model in models
-    ]
+class _Stage:
+    def __init__(
+        self,
+        models: Sequence[ModelFile],
+        tests: Mapping[str, Path],
+        start: Atoms,
+        config: Validate,
+        folder: Path,
+        executor: Executor,
+        reference: Reference | None,
+        system: System | None,
+        clusters: Clusterer | None,
+    ) -> None:
+        self.models, self.tests, self.start = models, tests, start
+        self.config, self.folder, self.executor = config, folder, executor
+        self.reference, self.system, self.clusters = reference, system, clusters
+        self.checks: list[dict[str, Any]] = []
+        self.failures: list[dict[str, Any]] = []
 
+    def judged(self) -> Validation:
+        wanted = self.config.checks
+        rows, usable = self._errors()
+        ensembles: dict[str, list[ModelFile]] = {}
+        for model in usable:
+            ensembles.setdefault(model.train, []).append(model)
+        stability = self._dynamics(ensembles)
+        self._analyses(ensembles, stability)
+        if "clusters" in wanted and usable and self.clusters is not None:
+            self._try("error by cluster", lambda: self._clusters(ensembles))
+        if "sampling" in wanted and len(sets := self._sets()) > 1:
+            self._try("overlap of the data sets", lambda: overlap_check(sets).as_dict())
+        return Validation(rows, stability, self.failures, self.checks)
 
-def _stability_tasks(
-    models: Sequence[ModelFile], start: Atoms, config: Validate, folder: Path
-) -> list[Task]:
-    """Dynamics with the first member of each ensemble."""
-    first: dict[str, ModelFile] = {}
-    for model in models:
-        first.setdefault(model.train, model)
-    return [
-        Task(
+    def _try(self, what: str, make: Any) -> None:
+        """A check made here and now; what is wrong with it is listed, not raised."""
+        try:
+            self.checks.append(make())
+        except MetamdError as error:
+            self._fail(what, str(error))
+
+    def _fail(self, what: str, reason: str) -> None:
+        self.failures.append({"check": what, "reason": reason})
+
+    def _errors(self) -> tuple[list[dict[str, Any]], list[ModelFile]]:
+        """Cross errors, and the models that could be opened and know the structure's elements."""
+        tests = self.tests if self.config.checks_frames else {}
+        todo = [
+            Task(
+                ERRORS_TASK,
+                self._errors_folder(model),
+                {
+                    "model": str(model.path),
+                    "tests": {k: str(v) for k, v in tests.items()},
+                    "elements": sorted(set(self.start.get_chemical_symbols())),
+                },
+                f"errors of {model.train}, seed {model.seed}",
+            )
+            for model in self.models
+        ]
+        rows, usable = [], []
+        for model, outcome in zip(self.models, self.executor.run("validate", todo), strict=True):
+            name = f"{model.train}, seed {model.seed}"
+            if isinstance(outcome, Failure):
+                self._fail(f"model {name}", outcome.reason)
+                continue
+            for test, numbers in outcome["tests"].items():
+                rows.append((model.train, test, model.seed, Errors(**numbers)))
+            for test, reason in outcome["failures"].items():
+                self._fail(f"errors of {name}, on {test}", reason)
+            if outcome["missing"]:
+                self._fail(
+                    f"dynamics of {name}",
+                    f"the model does not know {', '.join(outcome['missing'])} of the structure",
+                )
+            else:
+                usable.append(model)
+        table = cross_errors(rows) if "cross_errors" in self.config.checks else []
+        for row in table:
+            row["predictions"] = [
+                {"seed": seed, "path": str(folder / f"{row['test']}.npz")}
+                for seed in row["seeds"]
+                for folder in [self._errors_folder(ModelFile(row["train"], seed, Path()))]
+            ]
+        return table, usable
+
+    def _errors_folder(self, model: ModelFile) -> Path:
+        return self.folder / "errors" / f"{model.train}-seed-{model.seed}"
+
+    def _dynamics(self, ensembles: Mapping[str, list[ModelFile]]) -> list[dict[str, Any]]:
+        """Everything that needs a model and no other result; the stability runs."""
+        runs = self._stability_tasks(ensembles) if "stability" in self.config.checks else []
+        others = self._check_tasks(ensembles)
+        outcomes = self.executor.run("dynamics", [*(task for _, task in runs), *others])
+        stability = []
+        for (model, task), outcome in zip(runs, outcomes, strict=False):
+            about = {
+                "train": model.train,
+                "seed": model.seed,
+                "temperature_k": task.arguments["temperature_k"],
+            }
+            if isinstance(outcome, Failure):
+                outcome = {
+                    "intact": False,
+                    "failure": outcome.reason,
+                    "time_ps": 0.0,
+                    "trajectory": None,
+                }
+            file = outcome["trajectory"]
+            path = None if file is None else str(task.folder / file)
+            stability.append({**about, **outcome, "trajectory": path})
+        trajectories: dict[str, str] = {}
+        for task, outcome in zip(others, outcomes[len(runs) :], strict=True):
+            if isinstance(outcome, Failure):
+                self._fail(task.title, outcome.reason)
+            elif "checks" in outcome:
+                self.checks += outcome["checks"]
+            else:
+                name = task.arguments["name"]
+                trajectories[name] = str(task.folder / "frames.npz")
+                if outcome["stopped"]:
+                    self._fail(task.title, f"ended early: {outcome['stopped']}")
+        if trajectories:
+            kinds = [k for k in ("rdf", "diffusion") if k in self.config.checks]
+            task = Task(
+                f"{_TASKS}:liquid_task",
+                self.folder / "liquid",
+                {
+                    "trajectories": trajectories,
+                    "checks": kinds,
+                    "settings": self.config.trajectory.model_dump(mode="json"),
+                },
+                " and ".join(kinds),
+            )
+            self._collect(self.executor.run("liquid", [task]), [task])
+        return stability
+
+    def _collect(self, outcomes: Sequence[Any], todo: Sequence[Task]) -> None:
+        for task, outcome in zip(todo, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                self._fail(task.title, outcome.reason)
+            else:
+                self.checks += outcome["checks"]
+
+    def _stability_tasks(
+        self, ensembles: Mapping[str, list[ModelFile]]
+    ) -> list[tuple[ModelFile, Task]]:
+        every = self.config.stability_members == "all"
+        return [
+            (model, self._stability_task(model, number, temperature))
+            for ensemble in ensembles.values()
+            for number, model in enumerate(ensemble if every else ensemble[:1])
+            for temperature in self.config.temperatures_k
+        ]
+
+    def _stability_task(self, model: ModelFile, number: int, temperature: float) -> Task:
+        member = f"-member-{number + 1}" if number else ""
+        return Task(
             STABILITY_TASK,
-            folder / "stability" / f"{model.train}-{temperature:g}K",
+            self.folder / "stability" / f"{model.train}-{temperature:g}K{member}",
             {
                 "model": str(model.path),
                 "train": model.train,
-                "seed": config.seed,
+                "seed": self.config.seed + number,
                 "temperature_k": temperature,
-                "steps": config.steps,
-                "timestep_fs": config.timestep_fs,
-                "symbols": start.get_chemical_symbols(),
-                "positions": start.positions.tolist(),
-                "cell": start.cell.array.tolist() if start.pbc.any() else None,
+                "steps": self.config.steps,
+                "timestep_fs": self.config.timestep_fs,
+                **self._structure(),
             },
-            f"{temperature:g} K dynamics of {model.train}",
+            f"{temperature:g} K dynamics of {model.train}, seed {model.seed}",
         )
-        for model in first.values()
-        for temperature in config.temperatures_k
-    ]
+
+    def _structure(self) -> dict[str, Any]:
+        return {
+            "symbols": self.start.get_chemical_symbols(),
+            "positions": self.start.positions.tolist(),
+            "cell": self.start.cell.array.tolist() if self.start.pbc.any() else None,
+        }
+
+    def _check_tasks(self, ensembles: Mapping[str, list[ModelFile]]) -> list[Task]:
+        """Scans, frequencies, NVE, and the trajectories that liquids are analysed from."""
+        c, wanted = self.config, self.config.checks
+        system = {
+            **self._structure(),
+            "reference": self.reference and self.reference.model_dump(mode="json"),
+            "charge": self.system.charge if self.system else 0,
+            "multiplicity": self.system.multiplicity if self.system else 1,
+            "models": {name: str(members[0].path) for name, members in ensembles.items()},
+        }
+
+        def task(kind: str, folder: str, title: str, **more: Any) -> Task:
+            where = self.folder / folder
+            return Task(f"{_TASKS}:{kind}_task", where, {"system": system, **more}, title)
+
+        out = []
+        if "scans" in wanted:
+            scans = [scan.model_dump(mode="json") for scan in c.scans]
+            out.append(task("scans", "scans", "scans of bonds and angles", scans=scans))
+        if "frequencies" in wanted:
+            out.append(task("frequencies", "frequencies", "harmonic frequencies"))
+        if "nve" in wanted:
+            settings = {
+                "temperature_k": c.nve_temperature_k,
+                "timestep_fs": c.timestep_fs,
+                "steps": c.nve_steps,
+                "seed": c.seed,
+            }
+            out.append(task("nve", "nve", "energy conservation", settings=settings))
+        if "rdf" in wanted or "diffusion" in wanted:
+            names = [tasks.REFERENCE] if self.reference is not None else []
+            settings = c.trajectory.model_dump(mode="json")
+            out += [
+                task(
+                    "trajectory",
+                    f"trajectory/{name}",
+                    f"trajectory of {name}",
+                    name=name,
+                    settings=settings,
+                )
+                for name in [*names, *ensembles]
+            ]
+        return out
+
+    def _analyses(
+        self, ensembles: Mapping[str, list[ModelFile]], stability: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Deviation of each ensemble of two or more along the runs of its first member."""
+        if "deviation" not in self.config.checks:
+            return
+        runs = [
+            run
+            for run in stability
+            if run["trajectory"] is not None
+            and len(ensembles[run["train"]]) > 1
+            and run["seed"] == ensembles[run["train"]][0].seed
+        ]
+        todo = [
+            Task(
+                f"{_TASKS}:deviation_task",
+                self.folder / "deviation" / f"{run['train']}-{run['temperature_k']:g}K",
+                {
+                    "models": [str(m.path) for m in ensembles[run["train"]]],
+                    "trajectory": run["trajectory"],
+                    "until_ps": run["time_ps"],
+                    "timestep_fs": self.config.timestep_fs,
+                },
+                f"deviation of {run['train']}, {run['temperature_k']:g} K",
+            )
+            for run in runs
+        ]
+        found = {}
+        outcomes = self.executor.run("deviation", todo) if todo else []
+        for run, task, outcome in zip(runs, todo, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                self._fail(task.title, outcome.reason)
+                continue
+            found[f"{run['train']}, {run['temperature_k']:g} K"] = (
+                np.array(outcome["time_ps"]),
+                np.array(outcome["deviation_ev_per_ang"]),
+            )
+        if found:
+            self.checks.append(deviation_check(found).as_dict())
+
+    def _sets(self) -> dict[str, Frames]:
+        """The test sets of the structure's own atoms, which alone can be laid together."""
+        symbols = tuple(self.start.get_chemical_symbols())
+        sets = {name: load_npz(path) for name, path in self.tests.items()}
+        return {name: f for name, f in sets.items() if len(f) and f.symbols == symbols}
+
+    def _clusters(self, ensembles: Mapping[str, list[ModelFile]]) -> dict[str, Any]:
+        """Error by cluster over all test frames, of each ensemble's first member."""
+        assert self.clusters is not None
+        sets = {name: frames for name, frames in self._sets().items() if frames.labelled}
+        if not sets:
+            raise DataError("No labelled test frames to cluster.")
+        together = concatenate(list(sets.values()))
+        errors = {
+            train: np.concatenate([self._frame_errors(members[0], n, f) for n, f in sets.items()])
+            for train, members in ensembles.items()
+        }
+        return cluster_check(self.clusters(together), errors).as_dict()
+
+    def _frame_errors(self, model: ModelFile, test: str, frames: Frames) -> Any:
+        with np.load(self._errors_folder(model) / f"{test}.npz", allow_pickle=False) as data:
+            return frame_force_rmse(frames, data["forces"])
 
 
-def model_errors(folder: Path, model: str, tests: dict[str, str]) -> dict[str, Any]:
-    """Task: errors of one model on every test set; its predictions are kept for the report."""
-    table = {}
+def model_errors(
+    folder: Path, model: str, tests: dict[str, str], elements: list[str]
+) -> dict[str, Any]:
+    """Task: errors of one model on every test set; its predictions are kept for the report.
+
+    Returns: ``tests`` (errors by test set), ``failures`` (reasons by test set) and ``missing``
+        (elements of the structure that the model does not know).
+    """
+    known = known_elements(Path(model))
+    table, failures = {}, {}
     for name, path in tests.items():
-        frames = load_npz(Path(path))
-        predictions = predict([model], frames)
-        assert predictions.energy is not None
-        energy, forces = predictions.energy[0], predictions.forces[0]
+        try:
+            frames = load_npz(Path(path))
+            if not len(frames):
+                raise DataError(f"{name}: an empty test set.")
+            found = predict([model], frames)
+            assert found.energy is not None
+            energy, forces = found.energy[0], found.forces[0]
+            virial = None if found.virial is None else found.virial[0]
+            errors = prediction_errors(frames, energy, forces, virial)
+        except MetamdError as error:
+            failures[name] = str(error)
+            continue
         save_predictions(folder / f"{name}.npz", energy, forces)
-        table[name] = dataclasses.asdict(prediction_errors(frames, energy, forces))
-    return {"tests": table}
+        table[name] = dataclasses.asdict(errors)
+    missing = [e for e in elements if e not in known]
+    return {"tests": table, "failures": failures, "missing": missing}

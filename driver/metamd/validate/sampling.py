@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from metamd.bonds import BondGraph
 from metamd.frames import Array, Frames
-from metamd.spread import distance_variance, energy_percentile
+from metamd.spread import (
+    distance_variance,
+    energy_histogram,
+    energy_percentile,
+    matrix_components,
+)
+from metamd.validate.check import Check
+
+#: Bins of the histograms that overlaps are computed from, along each axis.
+OVERLAP_BINS = 20
 
 
 def bonds_intact_fraction(frames: Frames, start: BondGraph) -> float:
@@ -56,3 +66,52 @@ def arm_numbers(frames: Frames, start: BondGraph, zero_ev: float | None) -> dict
             else None
         ),
     }
+
+
+def overlap_check(sets: Mapping[str, Frames]) -> Check:
+    """How much of one data set's region another one covers, for every pair.
+
+    The overlap of two distributions is the integral of the smaller of them: 1 for equal ones, 0
+    where they never meet.  It is taken over the energy and over the first two principal
+    components of D = 1/r (of all sets together, with equal weight), in histograms of OVERLAP_BINS
+    bins an axis; few frames in many bins make it too small.
+
+    Raises:
+        DataError: sets of different atoms, or no frames.
+    """
+    pairs = list(combinations(sets, 2))
+    found = matrix_components(sets)
+    scores = {name: points[:, :2] for name, points in found.scores.items()}
+    both = np.concatenate(list(scores.values()))
+    edges = [np.linspace(c.min(), c.max() + 1e-12, OVERLAP_BINS + 1) for c in both.T]
+    plane = {n: np.histogramdd(p, edges)[0] / len(p) for n, p in scores.items()}
+    matrix = [float(np.minimum(plane[a], plane[b]).sum()) for a, b in pairs]
+    ticks = [f"{a} and {b}" for a, b in pairs]
+    x = np.arange(len(pairs), dtype=float)
+    curves = {"geometry (two components of 1/r)": (x, np.array(matrix))}
+    numbers: dict[str, float | None] = {
+        f"{tick}: overlap in geometry": value for tick, value in zip(ticks, matrix, strict=True)
+    }
+    energies = {name: f.energy for name, f in sets.items() if f.energy is not None}
+    if len(energies) == len(sets):
+        histogram = energy_histogram(energies, bins=OVERLAP_BINS, upper_percent=100.0)
+        width = np.diff(histogram.edges_ev)
+        line = [
+            float((np.minimum(histogram.density[a], histogram.density[b]) * width).sum())
+            for a, b in pairs
+        ]
+        curves["energy"] = x, np.array(line)
+        numbers |= {f"{t}: overlap in energy": v for t, v in zip(ticks, line, strict=True)}
+    return Check(
+        key="overlap",
+        title="Overlap of the data sets",
+        caption="Shared part of two sets' distributions over energy and over the first two "
+        "principal components of 1/r: 1 for equal ones, 0 where they never meet.",
+        x_label="data sets",
+        y_label="overlap",
+        curves=curves,
+        numbers=numbers,
+        style="bars",
+        ticks=ticks,
+        has_reference=False,
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from metamd.bonds import BondGraph
+from metamd.config.validate import Scan
 from metamd.errors import InputError
 from metamd.frames import Array
 from metamd.validate.check import Check
@@ -173,3 +175,41 @@ def _known(atoms: Atoms, indices: Sequence[int], values: Sequence[float]) -> Non
         )
     if not len(values):
         raise InputError("A scan needs at least one value.")
+
+
+def usual_scans(atoms: Atoms) -> list[Scan]:
+    """One bond of each pair of elements, from 0.7 to 2 times its length, and one angle of each
+    three elements, from 30 degrees below to 30 above; not in rings, where scans move one atom.
+    """
+    graph = BondGraph.of(
+        atoms.get_chemical_symbols(),
+        atoms.positions,
+        np.asarray(atoms.cell) if atoms.pbc.any() else None,
+    )
+    neighbours: dict[int, list[int]] = {k: [] for k in range(len(atoms))}
+    scans: dict[tuple[str, ...], Scan] = {}
+    for a, b in graph.bonds.tolist():
+        neighbours[a].append(b)
+        neighbours[b].append(a)
+    for a, b in graph.bonds.tolist():
+        # The lighter end moves; a hydrogen never stands still.
+        i, j = sorted((a, b), key=lambda k: -atoms.numbers[k])
+        kind = (atoms.symbols[i], atoms.symbols[j])
+        length = float(atoms.get_distance(i, j, mic=bool(atoms.pbc.any())))
+        scans.setdefault(
+            kind, Scan(atoms=(i + 1, j + 1), low=0.7 * length, high=2.0 * length, points=27)
+        )
+    for j, around in neighbours.items():
+        for i, k in combinations(sorted(around, key=lambda n: -atoms.numbers[n]), 2):
+            three = (atoms.symbols[i], atoms.symbols[j], atoms.symbols[k])
+            angle = float(atoms.get_angle(i, j, k, mic=bool(atoms.pbc.any())))
+            scans.setdefault(
+                three,
+                Scan(
+                    atoms=(i + 1, j + 1, k + 1),
+                    low=max(20.0, angle - 30.0),
+                    high=min(179.0, angle + 30.0),
+                    points=25,
+                ),
+            )
+    return list(scans.values())

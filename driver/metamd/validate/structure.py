@@ -171,13 +171,7 @@ def self_diffusion(
         raise DataError(f"{frames.source}: self-diffusion needs periodic frames.")
     if blocks < 2:
         raise DataError("An error bar needs at least two blocks.")
-    if element is not None and element not in frames.symbols:
-        raise DataError(f"{frames.source}: has no {element} atoms.")
-    followed = [k for k, s in enumerate(frames.symbols) if element in (None, s)]
-    positions = unwrapped(frames)
-    mass = frames.to_atoms(0).get_masses()
-    positions = positions - np.average(positions, axis=1, weights=mass)[:, None]
-    positions = positions[:, followed]
+    positions = _followed(frames, element)
     length = len(frames) // blocks
     low, high = fit_ps or (0.1 * length * interval_ps, 0.5 * length * interval_ps)
     first, last = max(1, round(low / interval_ps)), min(length - 1, round(high / interval_ps))
@@ -202,6 +196,53 @@ def self_diffusion(
     return Diffusion(value, error, corrected, each)
 
 
+def diffusion_check(
+    systems: Mapping[str, Frames],
+    interval_ps: float,
+    element: str | None = None,
+    blocks: int = 5,
+    temperature_k: float | None = None,
+    viscosity_pa_s: float | None = None,
+) -> Check:
+    """Mean square displacement and self-diffusion of several trajectories, the reference first.
+
+    Arguments as in ``self_diffusion``; curves are over one block, the lags the fit may use.
+    """
+    curves: dict[str, tuple[Array, Array]] = {}
+    numbers: dict[str, float | None] = {}
+    notes: list[str] = []
+    for name, frames in systems.items():
+        try:
+            found = self_diffusion(
+                frames,
+                interval_ps,
+                element,
+                blocks=blocks,
+                temperature_k=temperature_k,
+                viscosity_pa_s=viscosity_pa_s,
+            )
+        except DataError as error:
+            notes.append(f"{name}: {error}")
+            continue
+        numbers[f"{name}: D / cm²/s"] = found.value
+        numbers[f"{name}: standard error of D / cm²/s"] = found.error
+        if found.corrected is not None:
+            numbers[f"{name}: D corrected for the size of the box / cm²/s"] = found.corrected
+        msd = mean_square_displacement(_followed(frames, element))[: len(frames) // blocks]
+        curves[name] = np.asarray(np.arange(len(msd)) * interval_ps), msd
+    return Check(
+        key="diffusion",
+        title=f"Mean square displacement{'' if element is None else f' of {element}'}",
+        caption=f"Self-diffusion is a sixth of the slope between 10 and 50 % of a block; its error "
+        f"is that of the mean of {blocks} blocks.",
+        x_label="time / ps",
+        y_label="mean square displacement / Å²",
+        curves=curves,
+        numbers=numbers,
+        notes=notes,
+    )
+
+
 def finite_size_correction(temperature_k: float, viscosity_pa_s: float, length_ang: float) -> float:
     """What a cubic box of this length takes off the self-diffusion, cm^2/s (Yeh, Hummer 2004)."""
     metres2_per_s = float(
@@ -211,6 +252,17 @@ def finite_size_correction(temperature_k: float, viscosity_pa_s: float, length_a
         / (6.0 * math.pi * viscosity_pa_s * length_ang * 1e-10)
     )
     return metres2_per_s * 1e4
+
+
+def _followed(frames: Frames, element: str | None) -> Array:
+    """Unwrapped positions of an element's atoms (None: all) about the mass centre, A."""
+    if element is not None and element not in frames.symbols:
+        raise DataError(f"{frames.source}: has no {element} atoms.")
+    followed = [k for k, s in enumerate(frames.symbols) if element in (None, s)]
+    positions = unwrapped(frames)
+    mass = frames.to_atoms(0).get_masses()
+    positions = positions - np.average(positions, axis=1, weights=mass)[:, None]
+    return np.asarray(positions[:, followed])
 
 
 def _heights(cell: Array) -> Array:

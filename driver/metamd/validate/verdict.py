@@ -187,7 +187,8 @@ def _dynamics(model: _Model) -> str:
         return "No dynamics were run with it."
     temperatures = _and(dict.fromkeys(_kelvin(s) for s in model.intact))
     length = min(_time(s) for s in model.intact)
-    plural = "Its dynamics" if model.runs == 1 else f"All {model.runs} dynamics with it"
+    many = "Both" if model.runs == 2 else f"All {model.runs}"
+    plural = "Its dynamics" if model.runs == 1 else f"{many} dynamics with it"
     return f"{plural} stayed intact (at {temperatures}, {length:.3g} ps)."
 
 

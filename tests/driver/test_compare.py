@@ -1,0 +1,353 @@
+"""A comparison: its file, its verdict from the numbers, its stages with real dynamics."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import report_case
+from ase.cluster import Icosahedron
+from ase.io import write
+from rich.console import Console
+
+from metamd.compare.run import _Comparison
+from metamd.compare.summary import State
+from metamd.config import CompareConfig, load_compare
+from metamd.errors import InputError, TaskError
+from metamd.execution import Executor
+from metamd.frames import load_frames
+from metamd.report import print_summary, write_report
+from metamd.validate.comparison import comparison_verdict, generality
+from metamd.validate.errors import mean_and_spread
+from metamd.workspace import Workspace
+
+from .conftest import ETHANOL, ROOT
+
+FILE = f"""
+[system]
+structure = "{ETHANOL}"
+[reference]
+calculator = "tblite.ase:TBLite"
+arguments = {{ method = "GFN2-xTB", accuracy = 0.001 }}
+[compare]
+seeds = [1, 2]
+sizes = [10, 30]
+test_frames = 20
+[[sample]]
+name = "md"
+steps = 400
+stride = 5
+[[sample]]
+name = "metamd"
+method = "metamd"
+steps = 400
+stride = 5
+[sample.bias]
+height_ev = 0.03
+[train]
+steps = 50
+compress = false
+[validate]
+steps = 100
+temperatures_k = [300]
+"""
+
+
+def written(folder: Path, text: str = FILE) -> Path:
+    path = folder / "compare.toml"
+    path.write_text(text)
+    return path
+
+
+def test_arms_are_the_samplers_where_none_are_given(tmp_path: Path) -> None:
+    config = load_compare(written(tmp_path))
+    assert [(a.name, a.sample) for a in config.arms] == [("md", "md"), ("metamd", "metamd")]
+    named = FILE + '[[arm]]\nname = "a"\nsample = "md"\n[[arm]]\nname = "b"\nsample = "metamd"\n'
+    named += 'select = { method = "fps" }\naugment = { frames = 5 }\n'
+    arms = load_compare(written(tmp_path, named)).arms
+    assert arms[1].select is not None
+    assert arms[1].select.method == "fps"
+    assert load_compare(ROOT / "inputs" / "ethanol" / "compare.toml").compare.seeds == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sizes = [30, 10]", "sizes must ascend"),
+        ("seeds = [1, 1]", "a seed is given twice"),
+        ("size = [10]", r"compare\.size: unknown key"),
+        ('[[arm]]\nname = "a"\nsample = "cold"', "sample = 'cold' is none of md, metamd"),
+        ('[[arm]]\nname = "a"\nsample = "md"', "two arms or more"),
+        (
+            '[[arm]]\nname = "a"\nsample = "md"\n[[arm]]\nname = "b"\nsample = "md"\n'
+            'select = { method = "deviation" }',
+            "needs select.models",
+        ),
+        (
+            '[[arm]]\nname = "a"\nsample = "md"\n[[arm]]\nname = "b"\nsample = "md"\n'
+            "augment = { frames = 11 }",
+            "more than the smallest training set",
+        ),
+    ],
+)
+def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+    key = text.split(" = ")[0]
+    if key in ("sizes", "seeds"):
+        old = next(line for line in FILE.splitlines() if line.startswith(key))
+        text = FILE.replace(old, text)
+    elif key == "size":
+        text = FILE.replace("[compare]", f"[compare]\n{text}")
+    else:
+        text = FILE + text
+    with pytest.raises(InputError, match=message) as found:
+        load_compare(written(tmp_path, text))
+    assert "compare.toml" in str(found.value)
+
+
+#: Force RMSE by arm, size, test set and seed: md learns its own frames and gets worse on others.
+ERRORS = {
+    ("md", 100, "md"): (0.12, 0.13, 0.11),
+    ("md", 100, "metamd"): (0.40, 0.42, 0.41),
+    ("md", 100, "nms"): (0.30, 0.30, 0.33),
+    ("md", 400, "md"): (0.05, 0.05, 0.06),
+    ("md", 400, "metamd"): (0.50, 0.53, 0.50),
+    ("md", 400, "nms"): (0.40, 0.41, 0.40),
+    ("metamd", 100, "md"): (0.20, 0.21, 0.19),
+    ("metamd", 100, "metamd"): (0.25, 0.26, 0.24),
+    ("metamd", 100, "nms"): (0.24, 0.25, 0.23),
+    ("metamd", 400, "md"): (0.10, 0.11, 0.09),
+    ("metamd", 400, "metamd"): (0.12, 0.13, 0.11),
+    ("metamd", 400, "nms"): (0.14, 0.13, 0.15),
+    ("nms", 100, "md"): (0.15, 0.25, 0.20),
+    ("nms", 100, "metamd"): (0.30, 0.20, 0.25),
+    ("nms", 100, "nms"): (0.20, 0.20, 0.20),
+    ("nms", 400, "md"): (0.25, 0.16, 0.20),
+    ("nms", 400, "metamd"): (0.25, 0.28, 0.24),
+    ("nms", 400, "nms"): (0.10, 0.10, 0.10),
+}
+
+
+def compared() -> dict[str, Any]:
+    compare: dict[str, Any] = {
+        "seeds": [1, 2, 3],
+        "sizes": [100, 400],
+        "budget_labels": 400,
+        "arms": [
+            {"name": n, "sample": n, "method": n, "select": "time", "labels": 400,
+             "augment_frames": 0, "sampling_steps": 9000}
+            for n in ("md", "metamd", "nms")
+        ],
+        "learning": [
+            {"arm": arm, "size": size, "test": test, "seeds": [1, 2, 3],
+             "force_rmse_ev_per_ang": mean_and_spread(values)}
+            for (arm, size, test), values in ERRORS.items()
+        ],
+    }  # fmt: skip
+    return compare | {"generality": generality(compare)}
+
+
+RUNS = [
+    {"train": "md", "temperature_k": 500.0, "time_ps": 1.25, "intact": False},
+    {"train": "md", "temperature_k": 500.0, "time_ps": 5.0, "intact": True},
+    {"train": "metamd", "temperature_k": 500.0, "time_ps": 5.0, "intact": True},
+]
+
+
+def test_generality_against_plain_sums() -> None:
+    found = compared()["generality"]
+    assert [a["name"] for a in found["arms"]] == ["md", "nms", "metamd"]
+    md, nms, metamd = found["arms"]
+    per_seed = np.mean([ERRORS["md", 400, "metamd"], ERRORS["md", 400, "nms"]], axis=0)
+    assert md["foreign_ev_per_ang"]["values"] == pytest.approx(per_seed)
+    assert md["foreign_ev_per_ang"]["spread"] == pytest.approx(per_seed.std(ddof=1))
+    assert md["own_ev_per_ang"]["mean"] == pytest.approx(np.mean(ERRORS["md", 400, "md"]))
+    before = np.mean([ERRORS["md", 100, "metamd"], ERRORS["md", 100, "nms"]], axis=0)
+    change = per_seed - before
+    assert md["change_ev_per_ang"] == pytest.approx(change.mean())
+    assert md["change_error_ev_per_ang"] == pytest.approx(change.std(ddof=1) / np.sqrt(3))
+    assert (md["trend"], metamd["trend"], nms["trend"]) == ("worse", "better", "unclear")
+    ratio = md["foreign_ev_per_ang"]["mean"] / nms["foreign_ev_per_ang"]["mean"]
+    assert found["worst_ratio"] == pytest.approx(ratio)
+    test = next(t for t in found["tests"] if t["test"] == "metamd")
+    assert [r["arm"] for r in test["arms"]] == ["md", "nms", "metamd"]
+    assert test["worst_to_next"] == pytest.approx(0.51 / 0.25667, rel=1e-3)
+
+
+def test_verdict_answers_the_question_in_words() -> None:
+    verdict = comparison_verdict(compared(), RUNS, 0.1)
+    assert verdict["headline"] == "Most general: metamd"
+    lines = verdict["text"].splitlines()
+    assert lines[0].startswith("Most general: metamd. At 400 labelled frames an arm")
+    assert "md is the worst with 0.457 ± 0.012, 2.0 times the next" in lines[0]
+    assert "hides that: there md has the smallest error of all, 0.053" in lines[1]
+    md = next(line for line in lines if line.startswith("From 100 to 400 frames of md"))
+    assert md.endswith("more data made it less general.")
+    assert "no clear change" in next(x for x in lines if "frames of nms" in x)
+    assert "md 1 of 2 intact (first failure after 1.2 ps at 500 K); metamd 1 of 1" in lines[-2]
+    assert not verdict["usable"]
+    assert "None is usable at 0.1 eV/Å" in lines[-1]
+    assert comparison_verdict(compared(), RUNS, 0.16)["usable"]
+    assert "No verdict" in comparison_verdict({}, [], 0.1)["text"]
+
+
+def test_one_seed_has_no_trend() -> None:
+    compare = compared()
+    for row in compare["learning"]:
+        row["force_rmse_ev_per_ang"] = mean_and_spread(row["force_rmse_ev_per_ang"]["values"][:1])
+    found = generality(compare)
+    assert {a["trend"] for a in found["arms"]} == {"unclear"}
+    assert found["arms"][0]["change_ev_per_ang"] is not None
+
+
+def test_report_of_a_comparison(tmp_path: Path) -> None:
+    summary = report_case.build(tmp_path, 8)
+    summary |= {"kind": "compare", "compare": compared()}
+    summary["verdict"] = comparison_verdict(summary["compare"], RUNS, 0.1)
+    report_case.write(tmp_path, copy.deepcopy(summary))
+    page = write_report(tmp_path).read_text()
+    for figure in ("generality", "learning-by-size", "cross-errors", "stability"):
+        assert f'id="{figure}"' in page
+    assert page.index('id="learning-by-size"') < page.index('id="stability"')
+    assert "<h2>Most general: metamd</h2>" in page
+    assert "<p>At 400 labelled frames an arm its force RMSE" in page
+    assert "could not be made" not in page
+    console = Console(width=150, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_summary(summary, console)
+    text = console.export_text()
+    assert "on others' frames" in text
+    assert "0.457 ± 0.012" in text
+
+
+class Stages(_Comparison):
+    """A comparison that is taken stage by stage."""
+
+
+@pytest.fixture(scope="module")
+def argon(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A compare file of a Lennard-Jones cluster: milliseconds a step, real dynamics."""
+    folder = tmp_path_factory.mktemp("argon")
+    write(folder / "argon.xyz", Icosahedron("Ar", 2, latticeconstant=5.3))
+    text = """
+[system]
+structure = "argon.xyz"
+[reference]
+calculator = "ase.calculators.lj:LennardJones"
+arguments = { sigma = 3.4, epsilon = 0.0104, rc = 20.0, smooth = false }
+[compare]
+seeds = [1, 2]
+sizes = [10, 30]
+test_frames = 14
+[[sample]]
+name = "cold"
+temperature_k = 10
+steps = 300
+stride = 5
+allow_bond_breaking = true
+[[sample]]
+name = "hot"
+temperature_k = 30
+steps = 300
+stride = 5
+allow_bond_breaking = true
+[[arm]]
+name = "cold"
+sample = "cold"
+[[arm]]
+name = "hot-more"
+sample = "hot"
+select = { method = "random" }
+augment = { frames = 6, pairs = "all" }
+[execution]
+workers = 2
+"""
+    (folder / "compare.toml").write_text(text)
+    return folder
+
+
+def stages_of(folder: Path, config: CompareConfig, work: Workspace, executor: Executor) -> Stages:
+    atoms = load_frames(folder / "argon.xyz").to_atoms(0)
+    return Stages(config, work, executor, Console(file=sys.stderr), State(atoms))
+
+
+def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
+    """Sizes as asked, seeds differ, test frames in no training set, augmentation beside it."""
+    config = load_compare(argon / "compare.toml")
+    with (
+        Workspace(tmp_path / "work", config) as work,
+        Executor(config.execution, tmp_path / "logs", Console(file=sys.stderr)) as executor,
+    ):
+        run = stages_of(argon, config, work, executor)
+        for stage in (run.sample, run.select, run.label, run.dataset):
+            stage()
+        summary = run.write_summary("running")
+        positions = {}
+        for arm in ("cold", "hot-more"):
+            for seed in (1, 2):
+                for size in (10, 30):
+                    systems = run.state.systems[arm, seed, size]
+                    frames = load_frames(systems[0])
+                    assert len(frames) == size
+                    assert [len(load_frames(s)) for s in systems[1:]] == (
+                        [6] if arm == "hot-more" else []
+                    )
+                    positions[arm, seed, size] = frames.positions
+        assert np.abs(positions["cold", 1, 30] - positions["cold", 2, 30]).max() > 1e-3
+        for test, path in run.state.test_files.items():
+            frames = load_frames(path)
+            assert len(frames) == 14
+            assert frames.labelled
+            arm = {"cold": "cold", "hot": "hot-more"}[test]
+            for seed in (1, 2):
+                gap = np.abs(frames.positions[:, None] - positions[arm, seed, 30][None])
+                assert gap.max(axis=(2, 3)).min() > 1e-4
+        # A second pass finds everything on disk and writes the same sets.
+        again = stages_of(argon, config, work, executor)
+        for stage in (again.sample, again.select, again.label, again.dataset):
+            stage()
+        assert again.state.systems == run.state.systems
+        np.testing.assert_array_equal(
+            load_frames(again.state.systems["hot-more", 1, 30][0]).positions,
+            positions["hot-more", 1, 30],
+        )
+        compare = config.compare.model_copy(update={"sizes": (10, 500)})
+        again.config = config.model_copy(update={"compare": compare})
+        with pytest.raises(TaskError, match="asks for 500 frames, its sampler cold left"):
+            again.select()
+    rows = {a["name"]: a for a in summary["compare"]["arms"]}
+    assert rows["hot-more"]["select"] == "random"
+    assert rows["hot-more"]["augment_frames"] == 6
+    assert rows["cold"]["sampling_steps"] == 300
+    assert {a["name"]: a["n_frames"] for a in summary["arms"]} == {"cold": 122, "hot": 122}
+    assert "Nothing" not in write_report(tmp_path / "work").read_text()[:3000]
+
+
+@pytest.mark.slow
+def test_the_command_from_start_to_report(tmp_path: Path) -> None:
+    """Eight tiny trainings: a table with both sizes, a verdict, a page; again does nothing."""
+    path = written(tmp_path, FILE + "[execution]\nworkers = 2\n")
+    command = [sys.executable, "-m", "metamd.cli", "compare", str(path), "-w",
+               str(tmp_path / "work"), "--json"]  # fmt: skip
+    first = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
+    assert first.returncode == 0, first.stderr[-2000:]
+    summary = json.loads(first.stdout)
+    assert summary["status"] == "finished"
+    learning = summary["compare"]["learning"]
+    assert {(r["arm"], r["size"], r["test"]) for r in learning} == {
+        (a, n, t) for a in ("md", "metamd") for n in (10, 30) for t in ("md", "metamd")
+    }
+    assert all(len(r["force_rmse_ev_per_ang"]["values"]) == 2 for r in learning)
+    assert len(summary["stability"]) == 4
+    assert summary["verdict"]["headline"].startswith("Most general: ")
+    page = (tmp_path / "work" / "report.html").read_text()
+    assert 'id="learning-by-size"' in page
+    done = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("manifest.json")}
+    assert len(done) > 20
+    again = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert json.loads(again.stdout)["compare"] == summary["compare"]
+    assert done == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("manifest.json")}

@@ -1,0 +1,280 @@
+"""Samplers beyond plain dynamics: normal modes, well-tempered ensemble, displacements, walls."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
+from ase.vibrations import Vibrations
+from tblite.ase import TBLite
+
+from metamd.bonds import BondGraph
+from metamd.config import Reference, Sample, System
+from metamd.deck import PLUMED_FILE
+from metamd.errors import TaskError
+from metamd.frames import Frames, load_npz
+from metamd.sample.arm import _walker_arguments, walker_task
+from metamd.units import KB_EV_PER_K
+
+XTB = Reference(calculator="tblite.ase:TBLite", arguments={"method": "GFN2-xTB", "accuracy": 1e-3})
+WATER = Reference(kind="lammps", potential="tip3p-flexible")
+LJ = Reference(kind="lammps", commands=("pair_style lj/cut 6.0", "pair_coeff * * 0.0104 3.4"))
+
+
+class Saddle(Calculator):
+    """Linear H-O-H: harmonic bonds, and a bend that pushes outwards."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012
+
+    def calculate(
+        self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        x = self.atoms.positions
+        energy, forces = 0.0, np.zeros_like(x)
+        for h in (1, 2):
+            r = x[h] - x[0]
+            d = np.linalg.norm(r)
+            energy += 0.5 * 40.0 * (d - 0.9572) ** 2
+            f = -40.0 * (d - 0.9572) * r / d
+            forces[h] += f
+            forces[0] -= f
+        bend = x[1] + x[2] - 2 * x[0]
+        bend[0] = 0.0
+        energy -= 0.5 * 2.0 * bend @ bend
+        for k, weight in enumerate((-2.0, 1.0, 1.0)):
+            forces[k] += 2.0 * weight * bend
+        self.results = {"energy": energy, "forces": forces}
+
+
+def run(
+    folder: Path, reference: Reference, atoms: Atoms, **settings: Any
+) -> tuple[Frames, dict[str, Any]]:
+    """Frames and outcome of one walker."""
+    folder.mkdir()
+    arm = Sample.model_validate({"name": "arm", **settings})
+    system = System(structure=Path("start.xyz"))
+    outcome = walker_task(folder, **_walker_arguments(arm, system, reference, atoms, 0))
+    return load_npz(folder / "frames.npz"), outcome
+
+
+def energies_above_minimum(frames: Frames, reference: Reference, minimum: Atoms, folder: Path):
+    """Energies of frames by the force field, above the minimum's, eV."""
+    from metamd.forcefields import reference_forces
+    from metamd.frames import concatenate, from_atoms
+    from metamd.rerun import rerun
+
+    folder.mkdir()
+    forces = reference_forces(reference, minimum)
+    both = concatenate([from_atoms([minimum], "minimum"), frames])
+    energy = rerun(both, forces, folder, structure=minimum).energy
+    assert energy is not None
+    return energy[1:] - energy[0]
+
+
+def test_modes_are_those_of_ase(ethanol: Atoms, tmp_path: Path) -> None:
+    """Frequencies within 1 cm-1 of ASE's Vibrations, by the same finite differences."""
+    settings = {"method": "nms", "frames": 5, "nms": {"max_force_ev_per_ang": 1e-3}}
+    frames, outcome = run(tmp_path / "nms", XTB, ethanol, **settings)
+    assert len(frames) == 5
+    found = json.loads((tmp_path / "nms" / "modes.json").read_text())
+    minimum = ethanol.copy()
+    minimum.positions = found["positions_ang"]
+    minimum.calc = TBLite(method="GFN2-xTB", accuracy=1e-3, verbosity=0)
+    oracle = Vibrations(minimum, name=str(tmp_path / "vib"), delta=0.01)
+    oracle.run()
+    expected = np.sort(oracle.get_frequencies().real)[-21:]
+    np.testing.assert_allclose(found["wavenumbers_cm1"], expected, atol=1.0)
+    assert "21 modes; 6 rigid-body motions" in outcome["notes"][0]
+
+
+def test_energies_of_normal_mode_frames(tmp_path: Path) -> None:
+    """On a harmonic surface the energy is 3/2 N kT sum(c), with sum(c) uniform in 0..1."""
+    water = molecule("H2O")
+    settings = {"method": "nms", "frames": 400, "nms": {"kt_ev": 1e-4}}
+    frames, _ = run(tmp_path / "nms", WATER, water, **settings)
+    minimum = water.copy()
+    minimum.positions = json.loads((tmp_path / "nms" / "modes.json").read_text())["positions_ang"]
+    energy = energies_above_minimum(frames, WATER, minimum, tmp_path / "energies")
+    share = energy / (1.5 * 3 * 1e-4)
+    assert share.min() > 0
+    assert share.max() < 1.05, "more than sum(c) = 1 allows"
+    assert share.mean() == pytest.approx(0.5, abs=0.06)
+    assert share.std() == pytest.approx(np.sqrt(1 / 12), abs=0.04)
+    again, _ = run(tmp_path / "again", WATER, water, **settings)
+    np.testing.assert_array_equal(again.positions, frames.positions)
+
+
+def test_temperature_sets_the_width_of_normal_mode_sampling(tmp_path: Path) -> None:
+    spread = []
+    for temperature_k in (100.0, 400.0):
+        frames, _ = run(tmp_path / f"{temperature_k}", WATER, molecule("H2O"), method="nms",
+                        frames=300, temperature_k=temperature_k)  # fmt: skip
+        spread.append(frames.distances_ang.std(axis=0))
+    np.testing.assert_allclose(spread[1] / spread[0], 2.0, rtol=0.15)
+
+
+def test_imaginary_and_soft_modes_are_left_out_and_reported(tmp_path: Path) -> None:
+    """A linear water is a saddle: two bends, both imaginary, and one rotation less."""
+    linear = Atoms("OHH", [[0, 0, 0], [0.9572, 0, 0], [-0.9572, 0, 0]])
+    reference = Reference(calculator=f"{__name__}:Saddle")
+    frames, outcome = run(
+        tmp_path / "nms", reference, linear, method="nms", frames=20, nms={"kt_ev": 1e-3}
+    )
+    assert outcome["notes"][0].startswith("2 modes; 5 rigid-body motions")
+    assert "imaginary or too soft" in outcome["notes"][1]
+    assert outcome["notes"][1].count("i,") + outcome["notes"][1].count("i cm-1") == 2
+    assert np.abs(frames.positions[:, :, 1:]).max() < 1e-6, "it moved along an imaginary mode"
+
+
+def test_rigid_water_has_no_modes(tmp_path: Path) -> None:
+    rigid = Reference(kind="lammps", potential="tip3p")
+    with pytest.raises(TaskError, match="held rigid"):
+        run(tmp_path / "nms", rigid, molecule("H2O"), method="nms")
+
+
+def test_rattle(tmp_path: Path) -> None:
+    crystal = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    settings = {"method": "rattle", "frames": 300, "rattle": {"displacement_ang": 0.1}}
+    frames, _ = run(tmp_path / "plain", LJ, crystal, **settings)
+    assert frames.cell is not None
+    assert (frames.positions - crystal.positions).std() == pytest.approx(0.1, rel=0.05)
+    assert np.ptp(frames.cell, axis=0).max() == 0
+    settings["rattle"] = {"displacement_ang": 0.1, "strain": 0.04}
+    frames, _ = run(tmp_path / "strained", LJ, crystal, **settings)
+    assert frames.cell is not None
+    strain = frames.cell @ np.linalg.inv(crystal.cell.array) - np.eye(3)
+    np.testing.assert_allclose(strain, np.swapaxes(strain, 1, 2), atol=1e-12)
+    assert 0.02 < np.abs(strain).max() <= 0.04
+    assert set(frames.info) >= {"step", "bias_ev"}
+
+
+def test_rattle_draws_torn_molecules_again(tmp_path: Path) -> None:
+    settings = {"method": "rattle", "frames": 30, "rattle": {"displacement_ang": 0.25}}
+    frames, outcome = run(tmp_path / "rattle", XTB, molecule("CH3CH2OH"), **settings)
+    graph = BondGraph.of(frames.symbols, molecule("CH3CH2OH").positions)
+    assert len(frames) == 30
+    assert graph.intact_frames(frames).all()
+    assert "drawn again" in outcome["notes"][0]
+
+
+def argon() -> Atoms:
+    return bulk("Ar", "fcc", a=5.4, cubic=True) * (3, 3, 3)
+
+
+def test_wte_broadens_the_energy_distribution(tmp_path: Path) -> None:
+    """By about the square root of the bias factor, at the same mean; sigma is measured."""
+    common = {"temperature_k": 60.0, "timestep_fs": 5.0, "steps": 24000, "stride": 20,
+              "equilibration_steps": 1000, "damping_fs": 200.0}  # fmt: skip
+    plain, _ = run(tmp_path / "md", LJ, argon(), **common)
+    wte = {"biasfactor": 16.0, "pace": 20, "measure_steps": 4000}
+    frames, outcome = run(tmp_path / "wte", LJ, argon(), method="wte", wte=wte, **common)
+    assert plain.energy is not None
+    assert frames.energy is not None
+    first = plain.energy.std()
+    half = frames.energy[len(frames) // 2 :]
+    assert 2.0 < half.std() / first < 6.0
+    text = (tmp_path / "wte" / PLUMED_FILE).read_text()
+    sigma = float(text.split("SIGMA=")[1].split()[0])
+    assert sigma == pytest.approx(first, rel=0.3)
+    assert f"HEIGHT={KB_EV_PER_K * 60:.6g}" in text
+    assert "sigma_ev" in outcome["notes"][0]
+    assert frames.info["bias_ev"].max() > 0
+    assert abs(half.mean() - plain.energy.mean()) < 3 * half.std()
+
+
+def test_wte_with_an_ase_calculator(ethanol: Atoms, tmp_path: Path) -> None:
+    frames, _ = run(tmp_path / "wte", XTB, ethanol, method="wte", steps=60, stride=5,
+                    wte={"sigma_ev": 0.05, "pace": 5, "height_ev": 0.02})  # fmt: skip
+    assert len(frames) == 13
+    assert frames.info["bias_ev"][0] == 0
+    assert frames.info["bias_ev"][-1] > 0.01
+    # What PLUMED saw as ENERGY is the reference's energy, without the bias.
+    colvar = np.loadtxt(tmp_path / "wte" / "COLVAR")
+    np.testing.assert_allclose(colvar[:, 1], frames.energy, atol=1e-5)
+    np.testing.assert_allclose(colvar[:, 2], frames.info["bias_ev"], atol=1e-6)
+
+
+@pytest.mark.parametrize("cv", ["mean", "dist"])
+def test_metad_on_one_number_of_the_matrix(cv: str, ethanol: Atoms, tmp_path: Path) -> None:
+    bias = {"cv": cv, "sigma": 0.02, "height_ev": 0.05, "pace": 5, "atoms": [1, 2, 3]}
+    frames, _ = run(tmp_path / cv, XTB, ethanol, method="metamd", bias=bias, steps=40, stride=5)
+    assert len((tmp_path / cv / "HILLS").read_text().splitlines()) > 5
+    colvar = np.loadtxt(tmp_path / cv / "COLVAR")
+    inverse = 1 / frames[:].distances_ang[:, [0, 1, 8]]
+    d = inverse.mean(axis=1) if cv == "mean" else np.linalg.norm(inverse - inverse[0], axis=1)
+    if cv == "mean":
+        np.testing.assert_allclose(colvar[:, 1], d, atol=1e-5)
+    else:
+        np.testing.assert_allclose(colvar[:, 1], d, atol=1e-4)
+    assert np.ptp(colvar[:, 1]) > 1e-3
+    assert frames.info["bias_ev"].max() > 0.04
+
+
+def cluster() -> Atoms:
+    """Ten waters, loosely packed."""
+    rng = np.random.default_rng(4)
+    atoms = Atoms()
+    for k in range(10):
+        one = molecule("H2O")
+        one.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        one.translate(3.1 * np.array([k % 3, k // 3 % 3, k // 9]))
+        atoms += one
+    return atoms
+
+
+@pytest.mark.parametrize("wall_ang", [7.0, None])
+def test_a_wall_keeps_ten_hot_waters_together(wall_ang: float | None, tmp_path: Path) -> None:
+    """Without the wall they evaporate."""
+    bias = {"height_ev": 0.05, "sigma": 0.5, "pace": 50, "wall_ang": wall_ang}
+    frames, outcome = run(tmp_path / "cluster", WATER, cluster(), method="metamd", bias=bias,
+                          engine="reference", temperature_k=900.0, steps=12000, stride=200,
+                          timestep_fs=0.5, allow_bond_breaking=True)  # fmt: skip
+    assert outcome["stopped"] is None
+    centre = frames.positions.mean(axis=1, keepdims=True)
+    farthest = np.linalg.norm(frames.positions - centre, axis=2).max()
+    assert (farthest < 8.5) == (wall_ang is not None), farthest
+
+
+def test_restraint_of_a_persons_own_plumed_file(ethanol: Atoms, tmp_path: Path) -> None:
+    own = tmp_path / "own.dat"
+    own.write_text(
+        "UNITS LENGTH=A ENERGY=eV\nd: DISTANCE ATOMS=1,3\n"
+        "r: RESTRAINT ARG=d AT=2.6 KAPPA=100\nPRINT ARG=d FILE=COLVAR STRIDE=5\n"
+    )
+    frames, _ = run(tmp_path / "walker", XTB, ethanol, plumed=own, steps=200, stride=5)
+    d = np.linalg.norm(frames.positions[20:, 2] - frames.positions[20:, 0], axis=1)
+    assert d.mean() == pytest.approx(2.6, abs=0.06)
+    assert np.linalg.norm(ethanol.positions[2] - ethanol.positions[0]) < 2.5
+
+
+def test_hot_npt_has_a_volume_that_follows_the_pressure(tmp_path: Path) -> None:
+    volume = []
+    for pressure_bar in (1.0, 8000.0):
+        frames, _ = run(tmp_path / f"{pressure_bar}", LJ, argon(), ensemble="npt",
+                        pressure_bar=pressure_bar, temperature_k=40.0, timestep_fs=4.0,
+                        steps=4000, stride=100, damping_fs=200)  # fmt: skip
+        assert frames.cell is not None
+        volume.append(np.linalg.det(frames.cell[-10:]).mean() / frames.n_atoms)
+    assert volume[1] < 0.95 * volume[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "nms", "bias": {}}, "bias belongs"),
+        ({"method": "md", "wte": {}}, 'wte belongs to method = "wte"'),
+        ({"method": "metamd", "bias": {"cv": "mean"}}, "its own sigma"),
+        ({"method": "rattle", "plumed": sys.executable}, "no use for plumed"),
+    ],
+)
+def test_keys_of_another_method_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Sample.model_validate({"name": "arm", **settings})
