@@ -209,3 +209,19 @@ def test_a_reference_known_by_name_runs_with_its_constraints(tmp_path: Path) -> 
     last = load_npz(tmp_path / "frames.npz").positions[-1].reshape(27, 3, 3)
     bonds = np.linalg.norm(last[:, 1:] - last[:, :1], axis=2)
     np.testing.assert_allclose(bonds, 0.9572, atol=1e-5)
+
+
+def test_langevin_holds_the_temperature_that_is_written(tmp_path: Path) -> None:
+    """Four atoms: with three degrees of freedom taken off the mean would be 120 K."""
+    four = bulk("Ar", cubic=True, a=5.4)
+    system = argon() | {
+        "symbols": four.get_chemical_symbols(),
+        "positions": four.positions.tolist(),
+        "cell": (20.0 * np.eye(3)).tolist(),
+        "reference": lammps(),
+    }
+    settings = {"thermostat": "langevin", "damping_fs": 40.0, "steps": 40000, "stride": 20}
+    trajectory_task(tmp_path, system, "reference", SETTINGS | settings)
+    mean = load_npz(tmp_path / "frames.npz").info["kinetic_temperature_k"].mean()
+    # 2000 independent values of 12 degrees of freedom: 0.8 K.
+    assert mean == pytest.approx(90.0, abs=4.0)
