@@ -117,7 +117,8 @@ def deepmd_input(
             "start_pref_e": 1.0 if config.energy_only else 0.02,
             "limit_pref_e": 1.0,
             "start_pref_f": 0.0 if config.energy_only else 1000.0,
-            "limit_pref_f": 0.0 if config.energy_only else 10.0,
+            # Forces still count at the end: the verdict is about them, and energies gain too.
+            "limit_pref_f": 0.0 if config.energy_only else 100.0,
             "start_pref_v": 0.0,
             "limit_pref_v": 0.0,
         },

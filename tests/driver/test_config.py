@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from metamd.cli import app
-from metamd.config import load_config, schema_json
+from metamd.config import load_compare, load_config, schema_json
 from metamd.errors import InputError
 from metamd.template import run_file_text
 from metamd.validate.citations import run_citations
@@ -62,7 +62,7 @@ def test_good_run_files() -> None:
     paths = [*ROOT.glob("inputs/*/*.toml")]
     assert {path.parent.name for path in paths} >= {"ethanol", "ethylene_glycol", "nacl"}
     for path in paths:
-        config = load_config(path)
+        config = load_compare(path) if path.name.startswith("compare") else load_config(path)
         assert config.system.structure.is_absolute()
     compared = load_config(ROOT / "inputs" / "ethanol" / "run.toml")
     assert {arm.method for arm in compared.sample} == {"md", "metamd"}
