@@ -115,7 +115,7 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
         "system": {
             "formula": state.atoms.get_chemical_formula(),
             "n_atoms": len(state.atoms),
-            "structure": str(config.system.structure),
+            "structure": config.system.origin,
             "charge": config.system.charge,
             "multiplicity": config.system.multiplicity,
             "periodic": bool(state.atoms.pbc.any()),
@@ -251,6 +251,7 @@ def _arms(state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]
                     "n_selected": None if chosen is None else len(chosen.indices),
                     "walkers": arm.walkers,
                     "stopped_walkers": sample.stopped,
+                    "notes": sample.notes,
                     "frames": relative(sample.path),
                     **arm_numbers(sample.frames, graph, zero),
                 }

@@ -60,7 +60,7 @@ def comparison_summary(config: CompareConfig, state: State, workspace: Workspace
         "system": {
             "formula": state.atoms.get_chemical_formula(),
             "n_atoms": len(state.atoms),
-            "structure": str(config.system.structure),
+            "structure": config.system.origin,
             "charge": config.system.charge,
             "multiplicity": config.system.multiplicity,
             "periodic": bool(state.atoms.pbc.any()),
