@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,7 +47,7 @@ def run_task(
     Returns: ``result``, or ``error`` with a reason and, where they hold, ``interrupted`` (no
         fault of the task, begin it again) or ``fatal`` (no task can go on: the disk is full).
     """
-    where = Path(folder)
+    where = Path(folder).resolve()
     try:
         _end_with_driver(owner)
         where.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,8 @@ def run_task(
             start = time.time()
             _note(lock, f"begun {function}")
             module, _, name = function.partition(":")
-            with _time_limit(limit_s):
+            # Calculators of programs write into the current folder: tasks must not share one.
+            with chdir(where), _time_limit(limit_s):
                 result = getattr(importlib.import_module(module), name)(where, **arguments)
             write_json(
                 where / MANIFEST,
