@@ -76,7 +76,8 @@ def training(steps: int, seed: int) -> Train:
         steps=steps,
         batch_size=2,
         cutoff_ang=6.0,
-        start_learning_rate=5e-3,
+        start_learning_rate=1e-2,
+        stop_learning_rate=1e-4,
         deepmd=HERE / "deepmd.json",
         compress=False,
         seed=seed,
@@ -88,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pool", type=Path)
     parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument(
@@ -101,8 +102,11 @@ def main() -> None:
     pool = load_pool(arguments.pool)
     test = draw_test(pool)
     tests = {"common": save_npz(pool[test], folder / "test.npz")}
-    runs = [(m, s, 1) for s in range(1, arguments.seeds + 1) for m in arguments.methods.split(",")]
-    runs += [(m, 1, 2) for m in arguments.doubled.split(",") if m]
+    doubled = [m for m in arguments.doubled.split(",") if m]
+    runs = [(m, 1, factor) for m in doubled[:1] for factor in (1, 2)]
+    runs += [(m, s, 1) for s in range(1, arguments.seeds + 1) for m in arguments.methods.split(",")]
+    runs += [(m, 1, 2) for m in doubled]
+    runs = list(dict.fromkeys(runs))
     with Executor(
         Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)
     ) as executor:
