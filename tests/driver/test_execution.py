@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -108,6 +109,29 @@ def test_killed_workers_and_programs_go_on_in_their_folders(helpers: Path) -> No
     assert isinstance(failure, Failure)
     assert "its worker was lost" in failure.reason
     assert not list(helpers.glob("worker.*"))
+
+
+def test_a_killed_interchange_is_replaced(helpers: Path) -> None:
+    """Parsl's process between driver and workers dies: the task is done all the same, once."""
+    task = Task("task_functions:slow", helpers / "slow", {"seconds": 3}, "slow")
+    with Executor(Execution(workers=1), helpers / "logs") as executor:
+        executor.run_all("first", [Task("task_functions:count", helpers / "c", {"value": 1}, "c")])
+        interchange = executor._kernel.executors["metamd"].interchange_proc
+
+        def kill() -> None:
+            wait_for(lambda: (helpers / "slow" / "pid").exists(), 60)
+            interchange.kill()
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        (result,) = executor.run_all("slow", [task])
+        thread.join()
+        assert executor._kernel.executors["metamd"].interchange_proc is not interchange
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 10
+    assert result["pid"] > 0
+    events = [x.split()[3] for x in (helpers / "slow" / ".task-lock").read_text().splitlines()]
+    assert events.count("finished") == 1
 
 
 def test_time_limits_end_a_task_and_say_so(helpers: Path) -> None:

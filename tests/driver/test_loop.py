@@ -111,20 +111,31 @@ def start(folder: Path, work: Path, *more: str) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def descendants(pid: int) -> list[int]:
-    """Processes that a driver started, and theirs."""
+def descendants(pid: int, work: Path) -> list[int]:
+    """Processes that a driver started, theirs, and its workers (Parsl lets them loose)."""
     parents = {}
+    workers = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        parents[int(stat.parent.name)] = int(fields[1])
-    found, new = [], [pid]
+        child = int(stat.parent.name)
+        parents[child] = int(fields[1])
+        if child != pid and str(work).encode() in _words(child):
+            workers.append(child)
+    found, new = list(workers), [pid, *workers]
     while new:
         new = [child for child, parent in parents.items() if parent in new]
         found += new
-    return found
+    return sorted(set(found) - {pid})
+
+
+def _words(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def kill_at_random(folder: Path, work: Path, delays: Sequence[float], seed: int) -> int:
@@ -139,7 +150,7 @@ def kill_at_random(folder: Path, work: Path, delays: Sequence[float], seed: int)
         deadline = time.monotonic() + delay
         while time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.1)
-        if number % 3 == 2 and (below := descendants(process.pid)):
+        if number % 3 == 2 and (below := descendants(process.pid, work)):
             try:
                 os.kill(rng.choice(below), signal.SIGKILL)
                 time.sleep(2.0)
@@ -186,9 +197,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process = start(folder, work)
     checkpoint = work / "iteration-0/train/all/seed-1/checkpoint"
     wait_for(lambda: process.poll() is not None or checkpoint.exists(), 400)
-    for pid in descendants(process.pid):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"train" in words:
+    for pid in descendants(process.pid, work):
+        if b"train" in _words(pid).split(b"\0"):
             os.kill(pid, signal.SIGKILL)
     wait_for(lambda: process.poll() is not None or (work / "iteration-1").exists(), 400)
     assert process.poll() is None, (folder / "screen.log").read_text()[-3000:]
