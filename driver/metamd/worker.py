@@ -13,9 +13,9 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from metamd import __version__
 from metamd.errors import MetamdError, ProgramKilled
@@ -47,19 +47,21 @@ def run_task(
     Returns: ``result``, or ``error`` with a reason and, where they hold, ``interrupted`` (no
         fault of the task, begin it again) or ``fatal`` (no task can go on: the disk is full).
     """
-    where = Path(folder)
+    where = Path(folder).resolve()
     try:
         _end_with_driver(owner)
         where.mkdir(parents=True, exist_ok=True)
-        with (where / LOCK).open("w") as lock:
+        with (where / LOCK).open("a") as lock:
             if not _lock(lock):
                 return {"error": f"{where} is still in use by an earlier try"}
             print_ = fingerprint([function, arguments])
             if (done := finished_result(where, print_)) is not None:
                 return {"result": done}
             start = time.time()
+            _note(lock, f"begun {function}")
             module, _, name = function.partition(":")
-            with _time_limit(limit_s):
+            # Calculators of programs write into the current folder: tasks must not share one.
+            with chdir(where), _time_limit(limit_s):
                 result = getattr(importlib.import_module(module), name)(where, **arguments)
             write_json(
                 where / MANIFEST,
@@ -72,9 +74,17 @@ def run_task(
                     "metamd_version": __version__,
                 },
             )
+            _note(lock, "finished")
             return {"result": result}
     except Exception as error:
         return _explained(error, where, limit_s)
+
+
+def _note(lock: TextIO, event: str) -> None:
+    """One line in the lock file: every try of a task is on record."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S")
+    lock.write(f"{now} {socket.gethostname()} {os.getpid()} {event}\n")
+    lock.flush()
 
 
 def _explained(error: Exception, where: Path, limit_s: float | None) -> dict[str, Any]:

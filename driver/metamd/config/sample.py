@@ -11,7 +11,7 @@ from metamd.config.base import Name, NonNegative, Seed, Table
 
 
 class Bias(Table):
-    """Metadynamics on the pair distances (Herr 2018, eq. 1; design section 3)."""
+    """Metadynamics on the pair distances (Herr 2018, eq. 1)."""
 
     cv: Literal["matrix", "mean", "dist"] = "matrix"
     """What hills live in: the whole matrix D (MATRIX_METAD, the paper's method), or under PLUMED's

@@ -97,6 +97,7 @@ def label_frames(
     Raises:
         TaskError: taken-over labels disagree with the reference, or not one frame was labelled.
     """
+    folder = folder.resolve()
     reusable = _reusable(frames, config, fingerprint(reference, system))
     keep, todo = np.flatnonzero(reusable), np.flatnonzero(~reusable)
     evenly = np.linspace(0, max(0, len(keep) - 1), min(len(keep), config.recheck))

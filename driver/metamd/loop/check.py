@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import chdir
+
 from ase import Atoms
 
 from metamd.blocks import check_execution
@@ -70,7 +73,9 @@ def check_reference(config: RunConfig, atoms: Atoms) -> None:
         config.system.multiplicity,
     )
     try:
-        single_point(calculator, atoms)
+        # Calculators of programs write into the current folder, here a person's own.
+        with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
+            single_point(calculator, atoms)
     except ReferenceFailed as error:
         raise InputError(
             f"reference.arguments: {reference.calculator} cannot compute "
