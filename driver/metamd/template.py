@@ -5,16 +5,17 @@ from __future__ import annotations
 _TEXT = """# metamd run file.  `metamd schema` lists every key; units are in the names.
 
 [system]
-structure = "{structure}"
+structure = "{structure}"        # or smiles = "CCO", or a [system.packmol] table
 charge = 0
 multiplicity = 1
 
 [reference]
-kind = "ase"                       # any ASE calculator, as "module:Class"
+kind = "ase"                       # any ASE calculator, as "module:Class"; or "lammps", "files"
 calculator = "tblite.ase:TBLite"
 arguments = {{ method = "GFN2-xTB", accuracy = 0.001 }}
 
 # Plain dynamics and metadynamics on the inverse-distance matrix, at equal budget.
+# Other methods: "wte" (biased energy), "nms" (normal modes), "rattle" (random displacements).
 [[sample]]
 name = "md"
 method = "md"

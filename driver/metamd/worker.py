@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +23,8 @@ from metamd.workspace import MANIFEST, fingerprint, finished_result, write_json
 
 #: Seconds that a task waits for the last try's process to let go of its folder.
 FOLDER_WAIT_S = 60.0
+#: Seconds between two reports of a task's progress.
+PROGRESS_PERIOD_S = 0.5
 #: With less than this left on the disk a failure is the disk's.
 DISK_FULL_BYTES = 1_000_000
 FAILURE = "failure.json"
@@ -45,7 +47,7 @@ def run_task(
     Returns: ``result``, or ``error`` with a reason and, where they hold, ``interrupted`` (no
         fault of the task, begin it again) or ``fatal`` (no task can go on: the disk is full).
     """
-    where = Path(folder)
+    where = Path(folder).resolve()
     try:
         _end_with_driver(owner)
         where.mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,8 @@ def run_task(
             start = time.time()
             _note(lock, f"begun {function}")
             module, _, name = function.partition(":")
-            with _time_limit(limit_s):
+            # Calculators of programs write into the current folder: tasks must not share one.
+            with chdir(where), _time_limit(limit_s):
                 result = getattr(importlib.import_module(module), name)(where, **arguments)
             write_json(
                 where / MANIFEST,
@@ -173,8 +176,18 @@ def process_start(pid: int) -> str:
     return "" if fields[0] == "Z" else fields[19]
 
 
+_reported: dict[Path, float] = {}
+
+
 def report_progress(folder: Path, fraction: float) -> None:
-    """Called by a task now and then; the driver's bar reads it."""
+    """Called by a task as often as it likes; the driver's bar reads it.
+
+    A rename costs as much as a GFN2-xTB label of ethanol, so it is done twice a second.
+    """
+    now = time.monotonic()
+    if now - _reported.get(folder, -PROGRESS_PERIOD_S) < PROGRESS_PERIOD_S:
+        return
+    _reported[folder] = now
     partial = folder / ".progress.part"
     partial.write_text(f"{fraction:.4f}")
     partial.replace(folder / ".progress")

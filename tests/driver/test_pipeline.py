@@ -20,7 +20,7 @@ from metamd.predict import predict
 from metamd.sample.folder import write_walker
 
 from .conftest import ETHANOL, ROOT
-from .test_bias_free import BIAS, run_lmp_walker, total_forces, with_total_force
+from .test_bias_free import BIASES, run_lmp_walker, total_forces, with_total_force
 from .test_execution import running, wait_for
 
 METAMD = [sys.executable, "-m", "metamd.cli"]
@@ -194,16 +194,16 @@ def test_report_is_one_file(finished: Path) -> None:
     assert 'src="http' not in page
 
 
-def test_a_model_engine_writes_no_bias(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", BIASES)
+def test_a_model_engine_writes_no_bias(kind: str, finished: Path, tmp_path: Path) -> None:
     """engine = "model": what a biased run writes is the model's own prediction, to 1e-6."""
     model = finished / summary_of(finished)["models"][0]["path"]
     arm = Sample.model_validate(
         {
             "name": "m",
-            "method": "metamd",
+            **BIASES[kind],
             "engine": "model",
             "model": model,
-            "bias": BIAS,
             "steps": 30,
             "stride": 3,
             "ensemble": "nve",

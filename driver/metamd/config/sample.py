@@ -11,7 +11,7 @@ from metamd.config.base import Name, NonNegative, Seed, Table
 
 
 class Bias(Table):
-    """Metadynamics on the pair distances (Herr 2018, eq. 1; design section 3)."""
+    """Metadynamics on the pair distances (Herr 2018, eq. 1)."""
 
     cv: Literal["matrix", "mean", "dist"] = "matrix"
     """What hills live in: the whole matrix D (MATRIX_METAD, the paper's method), or under PLUMED's
@@ -137,10 +137,16 @@ class Sample(Table):
     """Keys of method = "nms"."""
     rattle: Rattle | None = None
     """Keys of method = "rattle"."""
+    wall_ang: PositiveFloat | None = None
+    """Wall on the distance of every atom from the centre, A, for md and wte (metamd has its own in
+    the bias): a hot cluster evaporates without."""
     plumed: Path | None = None
     """A person's own PLUMED file, instead of the one made here."""
     deck: Path | None = None
     """A person's own LAMMPS deck, instead of the one made here."""
+    rigid_water: bool = False
+    """Hold water rigid by SHAKE under a model or lines of your own: a model trained on labels of
+    potential = "tip3p", which hold no bond forces, moves no other way."""
     allow_bond_breaking: bool = False
     """Keep sampling when the bond graph of the starting structure is broken."""
     max_force_ev_per_ang: PositiveFloat = 100.0
@@ -159,8 +165,12 @@ class Sample(Table):
             raise ValueError(
                 'method = "metamd" needs a [sample.bias] table (or plumed = "own.dat")'
             )
+        if self.wall_ang is not None and (self.method not in ("md", "wte") or self.plumed):
+            raise ValueError('wall_ang belongs to method = "md" or "wte"; metamd has bias.wall_ang')
         if self.method == "wte" and self.plumed:
             raise ValueError('plumed = "own.dat" belongs to method = "metamd" or "md"')
+        if self.rigid_water and not (self.engine == "model" or self.commands):
+            raise ValueError('rigid_water belongs to engine = "model", or to commands of your own')
         if self.static and (self.plumed or self.deck):
             raise ValueError(f'method = "{self.method}" has no use for plumed or deck')
         if self.engine == "model" and self.model is None:
@@ -172,7 +182,13 @@ class Sample(Table):
     @property
     def biased(self) -> bool:
         """Whether a PLUMED file acts on the dynamics."""
-        return self.method in ("metamd", "wte") or self.plumed is not None
+        walled = self.wall_ang is not None
+        return self.method in ("metamd", "wte") or self.plumed is not None or walled
+
+    @property
+    def moves(self) -> bool:
+        """Whether frames come out of forces: all but random displacements do."""
+        return self.method != "rattle"
 
     @property
     def static(self) -> bool:

@@ -129,6 +129,8 @@ class Iteration:
         )
         self.state.reference_steps = reference_steps(arms)
         for result in self.state.samples:
+            for note in result.notes:
+                self.say(f"arm {result.arm.name}, walker {note['walker']}: {note['note']}")
             for stop in result.stopped:
                 self.say(
                     f"arm {result.arm.name}, walker {stop['walker']} stopped early: "

@@ -13,8 +13,9 @@ from metamd import deck, plumed_input
 from metamd.config import Reference, Sample
 from metamd.deck import Forces, model_commands
 from metamd.errors import InputError
-from metamd.forcefields import reference_forces
+from metamd.forcefields import reference_forces, with_rigid_water
 from metamd.plugins import plumed_actions_library
+from metamd.topology import check_water, topology_of
 
 
 def write_walker(
@@ -64,9 +65,13 @@ def _write_plumed(folder: Path, arm: Sample, atoms: Atoms, walker: int) -> None:
     elif arm.method == "wte":
         assert arm.wte is not None
         assert arm.wte.sigma_ev is not None
+        walls = plumed_input.walls(arm.wall_ang, len(atoms))
         path.write_text(
-            plumed_input.wte_file(arm.wte, arm.wte.sigma_ev, arm.temperature_k, arm.stride)
+            plumed_input.wte_file(arm.wte, arm.wte.sigma_ev, arm.temperature_k, arm.stride, walls)
         )
+    elif arm.wall_ang is not None:
+        walls = plumed_input.walls(arm.wall_ang, len(atoms))
+        path.write_text(f"{plumed_input.UNITS}\n{walls}")
     elif arm.bias is not None:
         if plugin is None:
             raise InputError(
@@ -98,7 +103,19 @@ def has_callback(arm: Sample, reference: Reference) -> bool:
 
 
 def engine_forces(arm: Sample, reference: Reference, atoms: Atoms) -> Forces:
-    """What moves the atoms of an arm, as LAMMPS lines; none for a callback."""
+    """What moves the atoms of an arm, as LAMMPS lines; none for a callback.
+
+    Raises:
+        DataError: ``rigid_water`` for a structure that is not water alone.
+    """
+    forces = _unconstrained(arm, reference, atoms)
+    if not arm.rigid_water:
+        return forces
+    check_water(atoms, topology_of(atoms), f"[[sample]] {arm.name!r}, rigid_water")
+    return with_rigid_water(forces)
+
+
+def _unconstrained(arm: Sample, reference: Reference, atoms: Atoms) -> Forces:
     if has_callback(arm, reference):
         return Forces()
     if arm.engine == "model":
