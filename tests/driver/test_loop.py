@@ -29,6 +29,7 @@ from metamd.predict import predict
 from metamd.reference import fingerprint
 from metamd.repulsion import zbl_energy_ev
 from metamd.status import read_status
+from metamd.train import _last_checkpoint
 
 from .conftest import ETHANOL
 from .test_execution import wait_for
@@ -195,7 +196,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     driver_killed_at(work / "iteration-0/sample/metamd/walker-0/walker.log")
     process = start(folder, work)
-    checkpoint = work / "iteration-0/train/all/seed-1/checkpoint"
+    checkpoint = work / "iteration-0/train/all/seed-1/model.ckpt-100.meta"
     wait_for(lambda: process.poll() is not None or checkpoint.exists(), 400)
     for pid in descendants(process.pid, work):
         if b"train" in _words(pid).split(b"\0"):
@@ -367,6 +368,17 @@ def test_models_repel_where_no_data_can_be(killed: Path) -> None:
     # The nets of the other atoms, trained for seconds, still say something.
     assert force[0] == pytest.approx(zbl, rel=0.01)
     assert (force[:5] > 10).all()
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    """``dp`` killed between the files of one: the one before is taken, or none."""
+    assert _last_checkpoint(tmp_path, "model.ckpt") is None
+    for number in (900, 1000, 1100):
+        for end in ("data-00000-of-00001", "index", "meta"):
+            (tmp_path / f"model.ckpt-{number}.{end}").touch()
+    assert _last_checkpoint(tmp_path, "model.ckpt") == "model.ckpt-1100"
+    (tmp_path / "model.ckpt-1100.meta").unlink()
+    assert _last_checkpoint(tmp_path, "model.ckpt") == "model.ckpt-1000"
 
 
 @pytest.mark.slow
