@@ -159,7 +159,12 @@ def _dynamics(
     lines = [*constraints, "fix motion all nve"]
     if arm.ensemble == "nvt":
         style = {"langevin": "langevin", "csvr": "temp/csvr"}[arm.thermostat]
-        lines.insert(0, f"fix bath all {style} {t} {t} {damp:g} {seed}")
+        bath = [f"fix bath all {style} {t} {t} {damp:g} {seed}"]
+        if arm.thermostat == "langevin":
+            # Its noise moves the centre of mass too: no degree of freedom is missing, where
+            # LAMMPS takes three off (12 % of nine atoms' temperature).
+            bath.append("compute_modify thermo_temp extra/dof 0")
+        lines = [*bath, *lines]
     return lines
 
 

@@ -122,7 +122,7 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
         },
         "reference": config.reference.model_dump(mode="json"),
         "arms": _arms(state, relative),
-        "seconds": _seconds(workspace.seconds()),
+        "seconds": stage_seconds(workspace.seconds()),
         "versions": versions(),
         "seeds": {
             "sample": {arm.name: arm.seed for arm in config.sample},
@@ -150,7 +150,7 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
     return summary
 
 
-def _seconds(table: dict[str, float]) -> dict[str, Any]:
+def stage_seconds(table: dict[str, float]) -> dict[str, Any]:
     """Wall seconds by stage, summed over iterations."""
     stages: dict[str, float] = {}
     for key, value in table.items():

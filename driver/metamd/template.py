@@ -62,6 +62,18 @@ steps = 40000
 usable_force_error_ev_per_ang = 0.1
 temperatures_k = [300.0, 500.0]
 steps = 20000
+
+# Active learning: sample again with the trained models and label what they disagree about.
+# [loop]
+# iterations = 3
+# hills = "carry"                  # or "fresh", "ramp"
+# [loop.select]
+# count = 200
+
+# On a cluster (the same run file; this table may change while a folder is at work):
+# [execution]
+# kind = "slurm"
+# provider = {{ partition = "main", walltime = "04:00:00", max_blocks = 10 }}
 """
 
 

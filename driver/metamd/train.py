@@ -231,7 +231,7 @@ def train_ensemble(
         arguments: dict[str, Any] = {
             "deepmd": deepmd_input(config, paths, heldout or paths, species, sel, seed, augmented),
             "backend": config.backend,
-            "compress": config.compress and config.repulsion == "none",
+            "compress": config.compress,
             "data": [content_hash(part) for part in frames],
         }
         if member < len(start_from):

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from metamd import __version__
 from metamd.errors import MetamdError, ProgramKilled
@@ -51,13 +51,14 @@ def run_task(
     try:
         _end_with_driver(owner)
         where.mkdir(parents=True, exist_ok=True)
-        with (where / LOCK).open("w") as lock:
+        with (where / LOCK).open("a") as lock:
             if not _lock(lock):
                 return {"error": f"{where} is still in use by an earlier try"}
             print_ = fingerprint([function, arguments])
             if (done := finished_result(where, print_)) is not None:
                 return {"result": done}
             start = time.time()
+            _note(lock, f"begun {function}")
             module, _, name = function.partition(":")
             # Calculators of programs write into the current folder: tasks must not share one.
             with chdir(where), _time_limit(limit_s):
@@ -73,9 +74,17 @@ def run_task(
                     "metamd_version": __version__,
                 },
             )
+            _note(lock, "finished")
             return {"result": result}
     except Exception as error:
         return _explained(error, where, limit_s)
+
+
+def _note(lock: TextIO, event: str) -> None:
+    """One line in the lock file: every try of a task is on record."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S")
+    lock.write(f"{now} {socket.gethostname()} {os.getpid()} {event}\n")
+    lock.flush()
 
 
 def _explained(error: Exception, where: Path, limit_s: float | None) -> dict[str, Any]:

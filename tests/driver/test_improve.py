@@ -195,7 +195,7 @@ def test_two_rounds_of_deepmd_and_what_is_done_stays_done(tmp_path: Path) -> Non
     assert (out / "rounds.png").stat().st_size > 5000
     first, second = (out / f"round-{k}" / "models" / "seed-1" for k in (0, 1))
     said = [(folder / "train.log").read_text() for folder in (first, second)]
-    assert "initialize from scratch" in said[0]
+    assert "initialize model from scratch" in said[0]
     assert f"initialize from model {first}" in said[1]
     manifests = {p: p.stat().st_mtime_ns for p in out.rglob("manifest.json")}
     assert len(manifests) == 2 + 2

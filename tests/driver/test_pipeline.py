@@ -232,38 +232,6 @@ def test_a_second_run_redoes_nothing(finished: Path) -> None:
     assert before == after
 
 
-def test_killed_in_any_stage_the_run_goes_on(finished: Path, tmp_path: Path) -> None:
-    """SIGKILL while sampling, training and validating; the same command completes the run."""
-    work = tmp_path / "work"
-    stages = ["sample/md/walker-0", "train/md/seed-1", "validate/stability/md-300K"]
-    for stage in stages:
-        process = start(tmp_path, work, SMALL_RUN)
-        folder = work / "iteration-0" / stage
-        wait_for(lambda folder=folder: any(folder.glob("*.log")), 200)
-        time.sleep(0.5)
-        done = {p: p.stat().st_mtime_ns for p in work.rglob("manifest.json") if p.parent != folder}
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        second = start(tmp_path, work, SMALL_RUN)
-        wait_for(lambda done=done: all(p.exists() for p in done), 5)
-        time.sleep(2)
-        second.send_signal(signal.SIGKILL)
-        second.wait()
-        assert done == {p: p.stat().st_mtime_ns for p in done}
-    process = start(tmp_path, work, SMALL_RUN)
-    assert process.wait(400) == 0, (tmp_path / "screen.log").read_text()[-3000:]
-    mine = summary_of(work)
-    assert mine["status"] == "finished"
-    assert not list(work.rglob("*.failed-*"))
-    for name in ("md", "metamd", "hot"):
-        a = load_npz(work / "iteration-0" / "label" / name / "labelled.npz")
-        b = load_npz(finished / "iteration-0" / "label" / name / "labelled.npz")
-        np.testing.assert_allclose(a.positions, b.positions, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(a.forces, b.forces, rtol=0, atol=1e-4)
-    assert [m["train"] for m in mine["models"]] == ["md", "metamd"]
-    assert all((work / m["path"]).exists() for m in mine["models"])
-
-
 def test_interrupt_stops_within_ten_seconds(tmp_path: Path) -> None:
     process = start(tmp_path, tmp_path / "work")
     folder = tmp_path / "work" / "iteration-0" / "sample" / "md" / "walker-0"

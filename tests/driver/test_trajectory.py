@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 
 from metamd.bonds import BondGraph
 from metamd.frames import Frames, load_npz, minimum_image
@@ -184,3 +184,44 @@ def test_bonds_must_hold_in_liquids_of_molecules_only() -> None:
     salt = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
     none = BondGraph.of(salt.get_chemical_symbols(), salt.positions, salt.cell.array)
     assert not _molecular(none, len(salt))
+
+
+def test_a_reference_known_by_name_runs_with_its_constraints(tmp_path: Path) -> None:
+    """Rigid TIP3P: LAMMPS's real units, a topology from the structure, SHAKE."""
+    rng = np.random.default_rng(5)
+    box = Atoms(cell=[9.5] * 3, pbc=True)
+    for cell in np.ndindex(3, 3, 3):
+        water = molecule("H2O")
+        water.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        water.translate(3.16 * np.array(cell))
+        box += water
+    system = {
+        "symbols": box.get_chemical_symbols(),
+        "positions": box.positions.tolist(),
+        "cell": box.cell.array.tolist(),
+        "charge": 0,
+        "multiplicity": 1,
+        "models": {},
+        "reference": {"kind": "lammps", "potential": "tip3p"},
+    }
+    settings = {"timestep_fs": 1.0, "equilibration_steps": 0, "steps": 40, "stride": 20}
+    assert trajectory_task(tmp_path, system, "reference", settings)["frames"] == 3
+    last = load_npz(tmp_path / "frames.npz").positions[-1].reshape(27, 3, 3)
+    bonds = np.linalg.norm(last[:, 1:] - last[:, :1], axis=2)
+    np.testing.assert_allclose(bonds, 0.9572, atol=1e-5)
+
+
+def test_langevin_holds_the_temperature_that_is_written(tmp_path: Path) -> None:
+    """Four atoms: with three degrees of freedom taken off the mean would be 120 K."""
+    four = bulk("Ar", cubic=True, a=5.4)
+    system = argon() | {
+        "symbols": four.get_chemical_symbols(),
+        "positions": four.positions.tolist(),
+        "cell": (20.0 * np.eye(3)).tolist(),
+        "reference": lammps(),
+    }
+    settings = {"thermostat": "langevin", "damping_fs": 40.0, "steps": 40000, "stride": 20}
+    trajectory_task(tmp_path, system, "reference", SETTINGS | settings)
+    mean = load_npz(tmp_path / "frames.npz").info["kinetic_temperature_k"].mean()
+    # 2000 independent values of 12 degrees of freedom: 0.8 K.
+    assert mean == pytest.approx(90.0, abs=4.0)

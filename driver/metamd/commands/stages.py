@@ -65,15 +65,25 @@ def train_command(
     heldout: Annotated[
         list[Path] | None, typer.Option(help="DeePMD systems for the learning curve.")
     ] = None,
+    augmented: Annotated[
+        list[Path] | None,
+        typer.Option(help="DeePMD systems of metamd augment to train on as well; repeatable."),
+    ] = None,
+    weight: Annotated[
+        float, typer.Option(help="Share of the training batches drawn from these.")
+    ] = 0.1,
 ) -> None:
     """Train an ensemble on DeePMD systems with the [train] table of a run file."""
     from metamd.checks import check_energies, check_same_zero
     from metamd.config import load_config
     from metamd.execution import Executor
     from metamd.frames import load_frames
-    from metamd.train import train_all, train_ensemble
+    from metamd.train import Augmented, train_all, train_ensemble
 
     config = load_config(run_file)
+    if not 0 < weight < 1:
+        raise InputError(f"--weight: {weight:g} is not between 0 and 1.")
+    extra = Augmented(tuple(path.resolve() for path in augmented), weight) if augmented else None
     paths = [path.resolve() for path in systems]
     # Energies of another unit or another zero would train as if they were physics.
     parts = [load_frames(path) for path in paths]
@@ -82,7 +92,11 @@ def train_command(
     check_same_zero(parts)
     _new_folder(output)
     tests = [path.resolve() for path in heldout or systems]
-    tasks = {"model": train_ensemble("model", paths, tests, config.train, output.resolve())}
+    tasks = {
+        "model": train_ensemble(
+            "model", paths, tests, config.train, output.resolve(), augmented=extra
+        )
+    }
     with Executor(config.execution, output / "logs", console) as executor:
         models = train_all(tasks, executor)
     for model in models:

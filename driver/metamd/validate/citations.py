@@ -71,6 +71,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "DeePMD-kit v2",
         "J. Zeng et al., J. Chem. Phys. 159, 054801 (2023), doi:10.1063/5.0155600",
     ),
+    "deepmd-kit-3": (
+        "DeePMD-kit v3",
+        "J. Zeng et al., J. Chem. Theory Comput. 21, 4375 (2025), doi:10.1021/acs.jctc.5c00340",
+    ),
     "deeppot-se": (
         "Deep Potential, smooth edition (se_e2_a)",
         "L. Zhang, J. Han, H. Wang, W. A. Saidi, R. Car, W. E, Adv. Neural Inf. Process. Syst. 31 "
@@ -159,9 +163,19 @@ SELECTION = {
 }
 
 
+#: Keys of what a check is from.
+CHECKS = {
+    "clusters": {"flatten"},
+    "deviation": {"deviation"},
+    "rdf": {"mdanalysis"},
+    "diffusion": {"finite-size"},
+}
+
+
 def run_citations(config: RunConfig) -> list[dict[str, str]]:
     """What to cite for a run file: its sampler, reference, programs and thermostats."""
-    keys = {"lammps", "deepmd-kit", "deepmd-kit-2", "deeppot-se", "ase", "parsl", "3dmol"}
+    keys = {"lammps", "deepmd-kit", "deepmd-kit-2", "deepmd-kit-3"}
+    keys |= {"deeppot-se", "ase", "parsl", "3dmol"}
     for arm in config.sample:
         if arm.method == "metamd":
             keys |= {"metamd", "metadynamics"}
@@ -189,4 +203,6 @@ def run_citations(config: RunConfig) -> list[dict[str, str]]:
         keys |= SELECTION.get(config.loop.select.method, set())
     if config.augment is not None:
         keys.add("augmentation")
+    for check in config.validation.checks:
+        keys |= CHECKS.get(check, set())
     return citations(keys)

@@ -19,6 +19,7 @@ from metamd.config import Reference, Sample
 from metamd.deck import Forces, model_commands
 from metamd.errors import DataError
 from metamd.execution import last_useful_line, run_lmp, run_program
+from metamd.forcefields import reference_forces
 from metamd.frames import Frames, load_npz, save_npz
 
 #: The program that serves a deck's forces from an ASE calculator.
@@ -48,8 +49,7 @@ def run_reference(
     if reference.kind == "lammps":
         for path in reference.files:
             shutil.copy2(path, folder / path.name)
-        forces = Forces(reference.commands, reference.atom_style, reference.units)
-        return _run_lmp(folder, arm, atoms, forces)
+        return _run_lmp(folder, arm, atoms, reference_forces(reference, atoms))
     _write(folder, arm, atoms, Forces())
     write(folder / "start.xyz", atoms, format="extxyz")
     settings = {
