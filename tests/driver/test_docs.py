@@ -16,6 +16,7 @@ from typing import Any, get_args
 import pytest
 import typer
 
+import metamd
 from metamd import blocks as scheduler
 from metamd.cli import app
 from metamd.config import CompareConfig, RunConfig, Select, parse_config
@@ -190,6 +191,8 @@ def test_python_in_the_documents_compiles_and_imports_what_is_there() -> None:
         for node in ast.walk(ast.parse(block.text)):
             if isinstance(node, ast.ImportFrom):
                 assert importlib.util.find_spec(str(node.module)), block.name
+        for name in re.findall(r"\bmetamd\.(\w+)\(", block.text):
+            assert name in metamd.__all__, block.name
 
 
 MESSAGES = manual.messages(manual.DOCS / "troubleshooting.md")
