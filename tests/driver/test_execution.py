@@ -55,6 +55,10 @@ def fills(folder):
             f.write(bytes(1 << 16))
             f.flush()
 
+def writes(folder):
+    Path("output").write_text("as a program's calculator does")
+    return {}
+
 def device(folder, arm=None):
     time.sleep(0.5)
     return {"device": os.environ.get("CUDA_VISIBLE_DEVICES", ""), "pid": os.getpid()}
@@ -93,6 +97,15 @@ def test_tasks_run_once_and_failures_say_why(helpers: Path) -> None:
         assert (helpers / "t0.old-1" / "manifest.json").exists()
         with pytest.raises(TaskError, match="task 0: ValueError"):
             executor.run_all("squares", tasks([-7]))
+
+
+def test_a_task_works_in_its_own_folder(helpers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs behind ASE calculators write where they stand: two tasks must not share that."""
+    monkeypatch.chdir(helpers)
+    answers = [run_task("task_functions:writes", f"w{k}", {}, OWNER) for k in range(2)]
+    assert answers == [{"result": {}}] * 2
+    assert all((helpers / f"w{k}" / "output").exists() for k in range(2))
+    assert Path.cwd() == helpers
 
 
 def test_killed_workers_and_programs_go_on_in_their_folders(helpers: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,16 @@ def test_hot_npt_has_a_volume_that_follows_the_pressure(tmp_path: Path) -> None:
 def test_keys_of_another_method_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Sample.model_validate({"name": "arm", **settings})
+
+
+def test_a_walkers_folder_runs_by_hand_from_anywhere(ethanol: Atoms, tmp_path: Path) -> None:
+    from metamd.sample.folder import write_walker
+
+    (tmp_path / "walker").mkdir()
+    write_walker(tmp_path / "walker", Sample(name="md", steps=10, stride=5), XTB, ethanol, 0)
+    done = subprocess.run(
+        [sys.executable, "-m", "metamd.sample.walker", "walker"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "3 frames" in done.stdout
+    assert len(load_npz(tmp_path / "walker" / "frames.npz")) == 3
