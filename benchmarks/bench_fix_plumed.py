@@ -4,8 +4,8 @@
 
 One ``lmp`` process runs, turn by turn, short blocks without the fix, with an empty PLUMED file,
 with DISTANCE+PRINT and with a 26-atom MATRIX_METAD.  Every block is compared with the plain
-blocks just before and after it, by LAMMPS's own loop time; the table has the medians.  "in the
-fix" is the growth of LAMMPS's Modify section, which a busy machine disturbs less.  Never a test.
+blocks just before and after it, by the processor time of LAMMPS's loop; the table has the medians.
+"in the fix" is the growth of LAMMPS's Modify section.  Never a test.
 
 --own names LAMMPS's own fix compiled as a plugin that registers it as plumed/own: the same run
 then has it with an empty file too.
@@ -81,14 +81,18 @@ def deck(cells: int, steps: int, rounds: int, names: list[str], own: Path | None
 
 
 def blocks(output: str, steps: int) -> list[tuple[str, float, float]]:
-    """Name, loop seconds and Modify seconds a step of every named block."""
+    """Name, seconds of the loop and of Modify a step of every named block."""
     found = []
     for part in output.split("block: ")[1:]:
         loop = re.search(rf"Loop time of (\S+) on \d+ procs for {steps} steps", part)
         modify = re.search(r"^Modify\s*\|\s*(\S+)", part, re.MULTILINE)
+        used = re.search(r"(\S+)% CPU use", part)
         assert loop
         assert modify
-        found.append((part.split("\n")[0], float(loop[1]) / steps, float(modify[1]) / steps))
+        assert used
+        # processor time, which other programs on the machine do not lengthen as they do the clock's
+        share = float(used[1]) / 100.0 / steps
+        found.append((part.split("\n")[0], float(loop[1]) * share, float(modify[1]) * share))
     return found
 
 

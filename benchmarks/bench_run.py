@@ -1,82 +1,140 @@
-"""Wall time of `metamd run` against a shell script of the same commands, in one go.
+"""What the driver costs: ``metamd run`` against a shell script of the same commands.
 
-    uv run python benchmarks/bench_run.py inputs/ethanol/run.toml
+    uv run python benchmarks/bench_run.py RUN.toml
 
-The script has what a person would type: every walker, `dp train`, `dp freeze`, `dp compress`, one
-prediction a model, `lmp` for the stability runs, two (the number of workers) at a time with xargs.
-It is made from the finished work folder, so both do the same work.  Prints seconds and the ratio.
+The run file is run once with metamd, in this process, and its tasks are written down as they are
+handed out.  The script then does the same work without the driver, as a person would: walkers with
+the walker's program or ``lmp``, trainings with ``dp train``, ``freeze`` and ``compress``, and for
+labels, predictions and checks one Python process a core with a plain loop, stage after stage, as
+many commands side by side as there are cores.  Report and figures are left out of both.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from metamd.execution import program_environment
+from metamd.config import load_config
+from metamd.execution import Executor, Task
+from metamd.loop import run
+from metamd.programs import program_environment
 
-PREDICT = (
-    "from metamd.predict import predict; from metamd.frames import load_npz; "
-    "import sys; [predict([sys.argv[1]], load_npz(p)) for p in sys.argv[2:]]"
-)
-
-
-def stages(work: Path, copy: Path) -> list[list[str]]:
-    """Shell commands of each stage; what is in one stage may run side by side."""
-    python, base = sys.executable, work / "iteration-0"
-    sample, train, errors, runs = [], [], [], []
-    for deck in sorted(base.glob("sample/*/walker-*/in.lammps")):
-        folder = fresh(deck.parent, copy, ["in.lammps", "*.data", "*.dat", "*.json", "start.xyz"])
-        sample.append(f"cd {folder} && {python} -m metamd.sample.walker {folder} > log 2>&1")
-    tests = " ".join(str(p) for p in sorted(base.glob("dataset/*/heldout.npz")))
-    for file in sorted(base.glob("train/*/seed-*/input.json")):
-        folder = fresh(file.parent, copy, ["input.json"])
-        train.append(
-            f"cd {folder} && (dp --tf train input.json && dp --tf freeze -o model.pb && "
-            "dp --tf compress -i model.pb -o compressed.pb) > log 2>&1"
-        )
-        errors.append(f"{python} -c '{PREDICT}' {folder}/compressed.pb {tests} > /dev/null 2>&1")
-    for deck in sorted(base.glob("validate/stability/*/in.lammps")):
-        folder = fresh(deck.parent, copy, ["in.lammps", "*.data", "model.pb"])
-        runs.append(f"cd {folder} && lmp -in in.lammps > log 2>&1")
-    return [sample, train, errors + runs]
+LOOP = """
+import importlib, json, sys
+from pathlib import Path
+for folder, function, arguments in json.loads(Path(sys.argv[1]).read_text()):
+    module, _, name = function.partition(":")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    getattr(importlib.import_module(module), name)(Path(folder), **arguments)
+"""
+INPUTS = ("in.lammps", "*.data", "*.dat", "*.json", "start.xyz", "*.pb", "zbl.txt", "reference.xyz")
 
 
-def fresh(folder: Path, copy: Path, patterns: list[str]) -> Path:
+class Recorder(Executor):
+    """The executor, with a list of what it was given to do."""
+
+    batches: list[list[Task]]
+
+    def run(self, title: str, tasks: Sequence[Task]) -> list[Any]:
+        new = [task for task in tasks if task.finished() is None]
+        if new:
+            self.batches.append(new)
+        return super().run(title, tasks)
+
+
+def measure(run_file: Path, work: Path) -> tuple[float, list[list[Task]]]:
+    """Seconds of ``metamd run`` up to its last check, and the batches of tasks it ran."""
+    import metamd.loop.run as module
+
+    batches: list[list[Task]] = []
+    Recorder.batches = batches
+    module.Executor = Recorder  # type: ignore[attr-defined,misc]
+    config = load_config(run_file)
+    begun = time.perf_counter()
+    summary = run(config, work)
+    seconds = time.perf_counter() - begun
+    return seconds - summary["seconds"].get("report", 0.0), batches
+
+
+def command_of(task: Task, folder: Path) -> str | None:
+    """The shell command for a task that is a program of its own; None for the others."""
+    where, python = shlex.quote(str(folder)), sys.executable
+    if task.kind == "sample" and (task.folder / "in.lammps").exists():
+        fresh(task.folder, folder)
+        if (task.folder / "walker.json").exists():
+            return f"cd {where} && {python} -m metamd.sample.walker {where} > log 2>&1"
+        return f"cd {where} && lmp -in in.lammps > log 2>&1"
+    if task.kind == "train":
+        fresh(task.folder, folder)
+        start = ""
+        if (earlier := task.arguments.get("start_from")) is not None:
+            steps = json.loads((Path(earlier) / "input.json").read_text())["training"]["numb_steps"]
+            start = f" --init-model {earlier}/model.ckpt-{steps}"
+        steps = [f"dp --tf train input.json{start}", "dp --tf freeze -o model.pb"]
+        if task.arguments["compress"]:
+            steps.append("dp --tf compress -i model.pb -o compressed.pb")
+        return f"cd {where} && ({' && '.join(steps)}) > log 2>&1"
+    return None
+
+
+def fresh(folder: Path, target: Path) -> None:
     """A copy of a task's inputs alone."""
-    target = copy / "-".join(folder.parts[-3:])
     target.mkdir(parents=True)
-    for pattern in patterns:
+    for pattern in INPUTS:
         for path in folder.glob(pattern):
-            shutil.copy2(path, target / path.name)
-    return target
+            if path.name not in ("manifest.json", "outcome.json", "model.pb", "compressed.pb") or (
+                path.name == "model.pb" and (folder / "in.lammps").exists()
+            ):
+                shutil.copy2(path, target / path.name)
+
+
+def script(batches: list[list[Task]], copy: Path, workers: int) -> float:
+    """Seconds of the same work without the driver."""
+    stages: list[list[str]] = []
+    for number, batch in enumerate(batches):
+        commands, rest = [], []
+        for k, task in enumerate(batch):
+            folder = copy / f"{number:03d}-{k:05d}"
+            command = command_of(task, folder)
+            if command is None:
+                rest.append((str(folder), task.function, task.arguments))
+            else:
+                commands.append(command)
+        for share in range(min(workers, len(rest))):
+            table = copy / f"{number:03d}-share-{share}.json"
+            table.write_text(json.dumps(rest[share::workers], default=str))
+            commands.append(f"{sys.executable} -c {shlex.quote(LOOP)} {table} > {table}.log 2>&1")
+        stages.append(commands)
+    begun = time.perf_counter()
+    for commands in stages:
+        subprocess.run(
+            ["xargs", "-0", "-P", str(workers), "-I", "{}", "bash", "-c", "{}"],
+            input="\0".join(commands),
+            text=True,
+            env=program_environment(),
+            check=True,
+        )
+    return time.perf_counter() - begun
 
 
 def main() -> None:
-    run_file, workers = Path(sys.argv[1]), len(os.sched_getaffinity(0))
+    workers = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as name:
-        work, copy = Path(name) / "work", Path(name) / "script"
-        begun = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "metamd.cli", "run", run_file, "--workdir", work], check=True
-        )
-        ours = time.perf_counter() - begun
-        table = stages(work, copy)
-        begun = time.perf_counter()
-        for commands in table:
-            subprocess.run(
-                ["xargs", "-P", str(workers), "-d", "\n", "-I", "{}", "bash", "-c", "{}"],
-                input="\n".join(commands),
-                text=True,
-                env=program_environment(),
-                check=True,
-            )
-        script = time.perf_counter() - begun
-    print(f"metamd run {ours:.0f} s, script {script:.0f} s, ratio {ours / script:.3f}")
+        copy = Path(name) / "script"
+        copy.mkdir()
+        ours, batches = measure(Path(sys.argv[1]), Path(name) / "work")
+        plain = script(batches, copy, workers)
+    tasks = sum(len(batch) for batch in batches)
+    print(f"{tasks} tasks: metamd run {ours:.1f} s, script {plain:.1f} s, ratio {ours / plain:.3f}")
 
 
 if __name__ == "__main__":

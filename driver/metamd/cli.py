@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 import traceback
@@ -15,8 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from metamd import __version__
-from metamd.commands import augmentation, data, selection, stages, tools
-from metamd.errors import MetamdError
+from metamd.commands import augmentation, data, selection, stages, tools, trace
+from metamd.errors import InputError, MetamdError
 from metamd.status import RunStatus
 
 app = typer.Typer(
@@ -56,7 +57,13 @@ def _go(run_file: Path, workdir: Path, until: str, as_json: bool = False) -> Non
     from metamd.loop import run
 
     config = load_config(run_file)
-    summary = run(config, workdir, until=until, console=console, run_file_text=run_file.read_text())
+    text = run_file.read_text()
+    try:
+        summary = run(config, workdir, until=until, console=console, run_file_text=text)
+    except InputError as error:
+        if re.match(r"(system|reference|sample|train|loop|execution|augment)[.\[]", str(error)):
+            raise type(error)(f"{run_file}: {error}") from error  # a key: say of which file
+        raise
     if as_json:
         print(json.dumps(summary, indent=2))
     elif until == "report":
@@ -178,7 +185,7 @@ def report(workdir: Annotated[Path, typer.Argument(help="Work folder.")]) -> Non
     out.print(f"report: {write_report(workdir)}")
 
 
-for commands in (stages, selection, augmentation, data, tools):
+for commands in (stages, selection, augmentation, data, tools, trace):
     commands.register(app)
 
 

@@ -227,10 +227,8 @@ class Executor:
         if error is not None:
             if type(error).__name__ == "BadStateException":
                 raise TaskError(f"no worker could be started: {_reason_of_jobs(error)}")
-            answer: dict[str, Any] = {
-                "error": f"its worker was lost ({error})",
-                "interrupted": True,
-            }
+            lost = f"its worker was lost ({error})"
+            answer: dict[str, Any] = {"error": lost, "interrupted": True}
         else:
             answer = future.result()
         if "result" in answer:

@@ -15,7 +15,7 @@ In a cell electrostatics are PPPM; without one all pairs count.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ase import Atoms
 
@@ -90,6 +90,23 @@ def named_forces(potential: str, atoms: Atoms) -> Forces:
     if named.water:
         check_water(atoms, topology_of(atoms), f"reference.potential = {potential!r}")
     return named.make(species, bool(atoms.pbc.any()))
+
+
+def with_rigid_water(forces: Forces) -> Forces:
+    """The same forces in a deck whose water molecules SHAKE holds, at TIP3P's geometry.
+
+    All pairs stay in the neighbour list: a model sums over the atoms of a molecule too.
+    """
+    lines = (
+        "special_bonds lj/coul 1 1 1",
+        "bond_style zero",
+        f"bond_coeff 1 {TIP3P_BOND[1]}",
+        "angle_style zero",
+        f"angle_coeff 1 {TIP3P_ANGLE[1]}",
+    )
+    return replace(
+        forces, commands=(*forces.commands, *lines), atom_style="full", constraints=(SHAKE,)
+    )
 
 
 def _nacl(species: Sequence[str], periodic: bool) -> Forces:

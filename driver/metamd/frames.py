@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -392,7 +393,7 @@ def _load_npz(path: Path) -> Frames:
     """Our own file, or sGDML's layout: R (A), z, E and F in e_unit (kcal/mol where not given)."""
     try:
         data = dict(np.load(path, allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise DataError(f"{path}: cannot be read ({error}).") from error
     if {"symbols", "positions"} <= set(data):
         return load_npz(path)

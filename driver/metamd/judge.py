@@ -85,7 +85,7 @@ def judge_files(
         "system": {
             "formula": atoms.get_chemical_formula(),
             "n_atoms": len(atoms),
-            "structure": str(config.system.structure),
+            "structure": config.system.origin,
             "charge": config.system.charge,
             "multiplicity": config.system.multiplicity,
             "periodic": bool(atoms.pbc.any()),

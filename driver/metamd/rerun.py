@@ -12,6 +12,7 @@ from ase import Atoms
 
 from metamd import deck, dump
 from metamd.deck import Forces
+from metamd.errors import TaskError
 from metamd.execution import run_lmp
 from metamd.frames import Frames
 
@@ -32,6 +33,7 @@ def rerun(
 
     Raises:
         TaskError: LAMMPS failed, with its last error.
+        DataError: an energy or a force that is not a number.
     """
     for path in files:
         shutil.copy2(path, folder / path.name)
@@ -48,7 +50,7 @@ def rerun(
     )
     row = labelled.info["step"]
     if not np.array_equal(row, np.arange(len(frames))):
-        raise ValueError(f"rerun gave {len(row)} frames of {len(frames)}")
+        raise TaskError(f"rerun gave {len(row)} frames of {len(frames)}")
     return replace(
         frames,
         energy=labelled.energy,

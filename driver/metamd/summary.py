@@ -115,14 +115,14 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
         "system": {
             "formula": state.atoms.get_chemical_formula(),
             "n_atoms": len(state.atoms),
-            "structure": str(config.system.structure),
+            "structure": config.system.origin,
             "charge": config.system.charge,
             "multiplicity": config.system.multiplicity,
             "periodic": bool(state.atoms.pbc.any()),
         },
         "reference": config.reference.model_dump(mode="json"),
         "arms": _arms(state, relative),
-        "seconds": _seconds(workspace.seconds()),
+        "seconds": stage_seconds(workspace.seconds()),
         "versions": versions(),
         "seeds": {
             "sample": {arm.name: arm.seed for arm in config.sample},
@@ -150,7 +150,7 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
     return summary
 
 
-def _seconds(table: dict[str, float]) -> dict[str, Any]:
+def stage_seconds(table: dict[str, float]) -> dict[str, Any]:
     """Wall seconds by stage, summed over iterations."""
     stages: dict[str, float] = {}
     for key, value in table.items():
@@ -251,6 +251,7 @@ def _arms(state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]
                     "n_selected": None if chosen is None else len(chosen.indices),
                     "walkers": arm.walkers,
                     "stopped_walkers": sample.stopped,
+                    "notes": sample.notes,
                     "frames": relative(sample.path),
                     **arm_numbers(sample.frames, graph, zero),
                 }

@@ -5,16 +5,17 @@ from __future__ import annotations
 _TEXT = """# metamd run file.  `metamd schema` lists every key; units are in the names.
 
 [system]
-structure = "{structure}"
+structure = "{structure}"        # or smiles = "CCO", or a [system.packmol] table
 charge = 0
 multiplicity = 1
 
 [reference]
-kind = "ase"                       # any ASE calculator, as "module:Class"
+kind = "ase"                       # any ASE calculator, as "module:Class"; or "lammps", "files"
 calculator = "tblite.ase:TBLite"
 arguments = {{ method = "GFN2-xTB", accuracy = 0.001 }}
 
 # Plain dynamics and metadynamics on the inverse-distance matrix, at equal budget.
+# Other methods: "wte" (biased energy), "nms" (normal modes), "rattle" (random displacements).
 [[sample]]
 name = "md"
 method = "md"
@@ -61,6 +62,18 @@ steps = 40000
 usable_force_error_ev_per_ang = 0.1
 temperatures_k = [300.0, 500.0]
 steps = 20000
+
+# Active learning: sample again with the trained models and label what they disagree about.
+# [loop]
+# iterations = 3
+# hills = "carry"                  # or "fresh", "ramp"
+# [loop.select]
+# count = 200
+
+# On a cluster (the same run file; this table may change while a folder is at work):
+# [execution]
+# kind = "slurm"
+# provider = {{ partition = "main", walltime = "04:00:00", max_blocks = 10 }}
 """
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from metamd.config import Train
-from metamd.errors import InputError, TaskError
+from metamd.errors import DataError, InputError, TaskError
 from metamd.execution import Executor, Task, last_useful_line, report_progress, run_program
 from metamd.frames import Frames, content_hash, load_frames
 from metamd.repulsion import write_zbl_table
@@ -181,6 +181,16 @@ def _filled(own: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _check_labels(frames: Frames, config: Train) -> None:
+    """DeePMD trains on what there is, without a word about what is missing."""
+    if frames.energy is None:
+        raise DataError(f"{frames.source}: has no energies to train on.")
+    if frames.forces is None and not config.energy_only:
+        raise DataError(
+            f"{frames.source}: has no forces; give them, or set train.energy_only = true."
+        )
+
+
 def train_ensemble(
     name: str,
     systems: Sequence[Path | None],
@@ -201,10 +211,15 @@ def train_ensemble(
         start_from: folders of trainings, one a member, whose weights are the start; their
             descriptor is kept, its ``sel`` too.
         augmented: augmented systems to train on as well, with their weight.
+
+    Raises:
+        DataError: a system without energies, or without the forces that the loss needs.
     """
     paths = [path for path in systems if path is not None]
     extra = augmented.systems if augmented is not None else ()
     frames = [load_frames(path) for path in (*paths, *extra)]
+    for part in frames:
+        _check_labels(part, config)
     species = sorted({s for part in frames for s in part.species})
     sel: dict[str, int] = {}
     for part in frames:
@@ -216,7 +231,7 @@ def train_ensemble(
         arguments: dict[str, Any] = {
             "deepmd": deepmd_input(config, paths, heldout or paths, species, sel, seed, augmented),
             "backend": config.backend,
-            "compress": config.compress and config.repulsion == "none",
+            "compress": config.compress,
             "data": [content_hash(part) for part in frames],
         }
         if member < len(start_from):

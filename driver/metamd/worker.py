@@ -13,9 +13,9 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from metamd import __version__
 from metamd.errors import MetamdError, ProgramKilled
@@ -23,6 +23,8 @@ from metamd.workspace import MANIFEST, fingerprint, finished_result, write_json
 
 #: Seconds that a task waits for the last try's process to let go of its folder.
 FOLDER_WAIT_S = 60.0
+#: Seconds between two reports of a task's progress.
+PROGRESS_PERIOD_S = 0.5
 #: With less than this left on the disk a failure is the disk's.
 DISK_FULL_BYTES = 1_000_000
 FAILURE = "failure.json"
@@ -45,19 +47,21 @@ def run_task(
     Returns: ``result``, or ``error`` with a reason and, where they hold, ``interrupted`` (no
         fault of the task, begin it again) or ``fatal`` (no task can go on: the disk is full).
     """
-    where = Path(folder)
+    where = Path(folder).resolve()
     try:
         _end_with_driver(owner)
         where.mkdir(parents=True, exist_ok=True)
-        with (where / LOCK).open("w") as lock:
+        with (where / LOCK).open("a") as lock:
             if not _lock(lock):
                 return {"error": f"{where} is still in use by an earlier try"}
             print_ = fingerprint([function, arguments])
             if (done := finished_result(where, print_)) is not None:
                 return {"result": done}
             start = time.time()
+            _note(lock, f"begun {function}")
             module, _, name = function.partition(":")
-            with _time_limit(limit_s):
+            # Calculators of programs write into the current folder: tasks must not share one.
+            with chdir(where), _time_limit(limit_s):
                 result = getattr(importlib.import_module(module), name)(where, **arguments)
             write_json(
                 where / MANIFEST,
@@ -70,9 +74,17 @@ def run_task(
                     "metamd_version": __version__,
                 },
             )
+            _note(lock, "finished")
             return {"result": result}
     except Exception as error:
         return _explained(error, where, limit_s)
+
+
+def _note(lock: TextIO, event: str) -> None:
+    """One line in the lock file: every try of a task is on record."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S")
+    lock.write(f"{now} {socket.gethostname()} {os.getpid()} {event}\n")
+    lock.flush()
 
 
 def _explained(error: Exception, where: Path, limit_s: float | None) -> dict[str, Any]:
@@ -164,8 +176,18 @@ def process_start(pid: int) -> str:
     return "" if fields[0] == "Z" else fields[19]
 
 
+_reported: dict[Path, float] = {}
+
+
 def report_progress(folder: Path, fraction: float) -> None:
-    """Called by a task now and then; the driver's bar reads it."""
+    """Called by a task as often as it likes; the driver's bar reads it.
+
+    A rename costs as much as a GFN2-xTB label of ethanol, so it is done twice a second.
+    """
+    now = time.monotonic()
+    if now - _reported.get(folder, -PROGRESS_PERIOD_S) < PROGRESS_PERIOD_S:
+        return
+    _reported[folder] = now
     partial = folder / ".progress.part"
     partial.write_text(f"{fraction:.4f}")
     partial.replace(folder / ".progress")

@@ -21,7 +21,7 @@ from ase.io import read
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from metamd.augment import augment_system
+from metamd.augment import augment_system, fit_springs
 from metamd.config import Augment, Execution, Validate, load_config
 from metamd.execution import Executor
 from metamd.frames import Frames, load_frames, load_npz, save_deepmd, save_npz
@@ -35,22 +35,37 @@ from metamd.workspace import write_json
 HERE = Path(__file__).resolve().parent
 #: Longest displacements, A (physics-based augmentation, section 3.2).
 EPSILON = (0.01, 0.03, 0.05, 0.07, 0.09, 0.11, 0.2, 0.5)
+#: Gaussians of each pair of elements, as in the paper's table 2.
+COMPONENTS = {"H-H": 4, "C-H": 3, "H-O": 4, "C-C": 1, "C-O": 2}
 #: The paper's recipe sums the springs of all pairs.
 PAIRS = {"paper": "all", "signed": "all", "taylor": "bonds+angles"}
 LENGTHS = np.round(np.arange(0.6, 2.501, 0.05), 3)
 OXYGEN, HYDROGEN = 2, 3
 
 
-def variants(schemes: list[str], epsilons: list[float]) -> dict[str, Augment | None]:
+def variants(schemes: list[str], epsilons: list[float], springs: Path) -> dict[str, Augment | None]:
     """Name and [augment] table of every model; ``none`` has no augmented frames."""
     found: dict[str, Augment | None] = {"none": None}
     for scheme in schemes:
         for epsilon in epsilons:
             found[f"{scheme}-{epsilon:g}"] = Augment(
-                frames=200, atoms=1, max_displacement_ang=epsilon, scheme=scheme,
-                pairs=PAIRS[scheme], temperature_k=500.0, weight=1 / 6,
-            )  # fmt: skip
+                frames=200,
+                atoms=1,
+                max_displacement_ang=epsilon,
+                scheme=scheme,
+                pairs=PAIRS[scheme],
+                springs=springs,
+                weight=1 / 6,
+            )
     return found
+
+
+def springs_of(system: Path, path: Path) -> Path:
+    """Springs of the training frames with the paper's numbers of components."""
+    if not path.exists():
+        table = fit_springs(load_frames(system), 500.0, COMPONENTS, "paper")
+        write_json(path, table.as_dict())
+    return path
 
 
 def split(frames: Frames, folder: Path) -> tuple[Path, Path]:
@@ -135,7 +150,9 @@ def main() -> None:
         Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)
     ) as executor:
         tasks = {}
-        for name, table in variants(arguments.schemes.split(","), arguments.epsilon).items():
+        springs = springs_of(system, folder / "springs.json")
+        wanted = variants(arguments.schemes.split(","), arguments.epsilon, springs)
+        for name, table in wanted.items():
             extra = None
             if table is not None:
                 made = augment_system(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from scipy.spatial.transform import Rotation
+from typer.testing import CliRunner
 
 from metamd.augment import Spring, Springs, augment, augment_system, load_springs
 from metamd.augment.perturb import counted_pairs, displaced, spring_changes
+from metamd.commands import stages
 from metamd.config import Augment, Train, load_config
 from metamd.errors import DataError, InputError
 from metamd.frames import Frames, load_frames, save_deepmd
@@ -219,3 +223,32 @@ def test_springs_need_plain_dynamics(
         return
     with pytest.raises(InputError, match=problem):
         load_config(tmp_path / "run.toml")
+
+
+def test_the_train_command_takes_augmented_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = waters(20)
+    real, more = (save_deepmd(frames, tmp_path / name) for name in ("real", "more"))
+    (tmp_path / "start.xyz").write_text("1\n\nO 0 0 0\n")
+    run_file = tmp_path / "run.toml"
+    run_file.write_text(
+        '[system]\nstructure = "start.xyz"\n[reference]\ncalculator = "ase:EMT"\n'
+        '[[sample]]\nname = "arm"\n[train]\nmodels = 1\n'
+    )
+    asked: list[Any] = []
+    monkeypatch.setattr("metamd.train.train_all", lambda tasks, _: asked.append(tasks) or [])
+    arguments = ["train", run_file, real, "--augmented", more, "--weight"]
+    app = typer.Typer()
+    stages.register(app)
+
+    def command(*words: object) -> Any:
+        return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+    assert command(*arguments, 0.25, "-o", tmp_path / "out").exit_code == 0
+    data = asked[0]["model"][0].arguments["deepmd"]["training"]["training_data"]
+    assert data["systems"] == [str(real), str(more)]
+    assert data["auto_prob"] == "prob_sys_size; 0:1:0.75; 1:2:0.25"
+    with pytest.raises(InputError, match="--weight: 1 is not between 0 and 1"):
+        command(*arguments, 1, "-o", tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -45,37 +45,6 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-CHANGES = {
-    "missing structure": (str(ETHANOL), "no.xyz", ["run.toml", "system.structure", "no such file"]),
-    "unknown key": ("[select]", "[select]\ncuont = 3", ["run.toml", "select.cuont"]),
-    "unknown calculator": ("tblite.ase:TBLite", "tblite.ase:Magic", ["reference.calculator"]),
-    "calculator without class": ("tblite.ase:TBLite", "tblite", ["reference.calculator"]),
-    "calculator argument": ("GFN2-xTB", "GFN7-xTB", ["reference.arguments", "GFN7"]),
-    "negative time step": ("timestep_fs = 0.5", "timestep_fs = -1", ["sample[1].timestep_fs"]),
-    "atom not there": ("sigma = 0.2", "sigma = 0.2\natoms = [1, 12]", ["bias.atoms", "12"]),
-}
-
-
-@pytest.mark.parametrize("case", CHANGES)
-def test_run_file(
-    case: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    old, new, words = CHANGES[case]
-    path = run_file(tmp_path, old, new)
-    before = snapshot(tmp_path)
-    status, printed = command(
-        ["run", str(path), "--workdir", str(tmp_path / "work")], capsys, monkeypatch
-    )
-    assert status == 2, printed
-    for word in words:
-        assert word in printed
-    assert "Traceback" not in printed
-    assert snapshot(tmp_path) == before
-
-
 def test_atoms_on_each_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

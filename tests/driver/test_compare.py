@@ -255,6 +255,12 @@ temperature_k = 30
 steps = 300
 stride = 5
 allow_bond_breaking = true
+[[sample]]
+name = "modes"
+method = "nms"
+temperature_k = 10
+frames = 40
+allow_bond_breaking = true
 [[arm]]
 name = "cold"
 sample = "cold"
@@ -302,7 +308,8 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
             frames = load_frames(path)
             assert len(frames) == 14
             assert frames.labelled
-            arm = {"cold": "cold", "hot": "hot-more"}[test]
+            # Frames without dynamics come unlabelled; no arm is trained on them.
+            arm = {"cold": "cold", "hot": "hot-more", "modes": "cold"}[test]
             for seed in (1, 2):
                 gap = np.abs(frames.positions[:, None] - positions[arm, seed, 30][None])
                 assert gap.max(axis=(2, 3)).min() > 1e-4
@@ -323,7 +330,11 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
     assert rows["hot-more"]["select"] == "random"
     assert rows["hot-more"]["augment_frames"] == 6
     assert rows["cold"]["sampling_steps"] == 300
-    assert {a["name"]: a["n_frames"] for a in summary["arms"]} == {"cold": 122, "hot": 122}
+    assert {a["name"]: a["n_frames"] for a in summary["arms"]} == {
+        "cold": 122,
+        "hot": 122,
+        "modes": 80,
+    }
     assert "Nothing" not in write_report(tmp_path / "work").read_text()[:3000]
 
 

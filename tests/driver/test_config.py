@@ -59,7 +59,8 @@ def test_bad_run_file_is_refused_with_file_and_key(case: str, tmp_path: Path) ->
 
 
 def test_good_run_files() -> None:
-    paths = [*ROOT.glob("inputs/*/*.toml")]
+    # compare.toml is of another kind: a run file is inside.
+    paths = [path for path in ROOT.glob("inputs/*/*.toml") if path.name != "compare.toml"]
     assert {path.parent.name for path in paths} >= {"ethanol", "ethylene_glycol", "nacl"}
     for path in paths:
         config = load_compare(path) if path.name.startswith("compare") else load_config(path)
@@ -90,9 +91,11 @@ def test_init_writes_a_run_file_that_loads_and_never_overwrites(tmp_path: Path) 
 
 
 def test_a_run_cites_the_papers_of_its_selection_and_augmentation(tmp_path: Path) -> None:
-    plain = run_citations(load_config(write(tmp_path, BASE)))
+    # The default checks cite two of them as well.
+    base = BASE.replace("[validate]", '[validate]\nchecks = ["cross_errors"]')
+    plain = run_citations(load_config(write(tmp_path, base)))
     more = (
-        BASE.replace('method = "time"', 'method = "flatten"')
+        base.replace('method = "time"', 'method = "flatten"')
         + "[augment]\n[loop]\niterations = 2\n"
     )
     cited = run_citations(load_config(write(tmp_path, more)))
@@ -101,3 +104,5 @@ def test_a_run_cites_the_papers_of_its_selection_and_augmentation(tmp_path: Path
     assert "124102" in new[0]
     assert "107206" in new[1]
     assert "augmentation" in new[2]
+    checked = run_citations(load_config(write(tmp_path, BASE)))
+    assert [c["reference"] in new[:2] for c in checked if c not in plain] == [True, True]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from metamd.config import Dataset
+from metamd.config import Dataset, Train
 from metamd.dataset import make_dataset, split_blocks
 from metamd.errors import DataError
-from metamd.frames import load_frames
+from metamd.frames import load_frames, save_deepmd
+from metamd.train import train_ensemble
 
 from .test_frames import some_frames
 
@@ -52,3 +54,16 @@ def test_systems_on_disk_hold_the_split(tmp_path: Path) -> None:
     test_only = make_dataset("b", frames, Dataset(), tmp_path / "b", use="test")
     assert test_only.train is None
     assert test_only.n_heldout == 60
+
+
+def test_training_needs_labels(tmp_path: Path) -> None:
+    """DeePMD itself would train on what is there."""
+    frames = some_frames(False, n=12)
+    whole = save_deepmd(frames, tmp_path / "whole")
+    bare = save_deepmd(replace(frames, forces=None), tmp_path / "bare")
+    empty = save_deepmd(frames.without_labels(), tmp_path / "empty")
+    with pytest.raises(DataError, match=r"bare: has no forces.*energy_only = true"):
+        train_ensemble("m", [whole, bare], [whole], Train(), tmp_path)
+    assert train_ensemble("m", [bare], [bare], Train(energy_only=True), tmp_path)
+    with pytest.raises(DataError, match="empty: has no energies"):
+        train_ensemble("m", [empty], [whole], Train(energy_only=True), tmp_path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.lj import LennardJones
 
 from metamd import deck
 from metamd.config import Reference, Sample, System
@@ -239,6 +240,24 @@ def test_rigid_water_stays_rigid(ensemble: str, tmp_path: Path) -> None:
     tolerance = 1e-6 if ensemble != "npt" else 1e-3  # PPPM's grid is that of the first box
     np.testing.assert_allclose(frames.forces, oracle.forces, atol=tolerance)
     np.testing.assert_allclose(frames.energy, oracle.energy, atol=100 * tolerance)
+
+
+def test_rigid_water_under_lines_of_your_own(tmp_path: Path) -> None:
+    """As under a model: SHAKE holds the molecules, and pairs inside them still count."""
+    lines = ("pair_style lj/cut 6.0", "pair_coeff * * 0.001 1.2", "pair_coeff 2 2 0.006 3.1")
+    box = water_box(3)
+    frames, _ = sampled(tmp_path / "walker", "tip3p", box, engine="lammps", commands=lines,
+                        rigid_water=True, max_force_ev_per_ang=1000)  # fmt: skip
+    bonds = topology_of(box).bonds
+    lengths = [frames.to_atoms(10).get_distance(i, j, mic=True) for i, j in bonds]
+    np.testing.assert_allclose(lengths, 0.9572, atol=1e-4)
+    assert np.abs(frames.positions[10] - frames.positions[0]).max() > 0.1
+    one = LennardJones(epsilon=1.0, sigma=1.2, rc=6.0)  # H-O inside a molecule, to tell whether
+    single = Atoms("OH", [[0, 0, 0], [0.9572, 0, 0]], calculator=one)
+    inside = 2 * 27 * 0.001 * single.get_potential_energy()
+    assert frames.energy is not None
+    assert inside > 0.5
+    assert frames.energy[0] > 0.5 * inside, "the pairs inside molecules are left out"
 
 
 def test_molten_salt_with_per_atom_energies(tmp_path: Path) -> None:

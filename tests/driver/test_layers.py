@@ -8,6 +8,7 @@ from pathlib import Path
 DRIVER = Path(__file__).resolve().parents[2] / "driver" / "metamd"
 STAGES = {"sample", "select", "augment", "label", "dataset", "train", "validate", "report"}
 TOP = {
+    "api",
     "loop",
     "improve",
     "summary",

@@ -20,7 +20,7 @@ from metamd.predict import predict
 from metamd.sample.folder import write_walker
 
 from .conftest import ETHANOL, ROOT
-from .test_bias_free import BIAS, run_lmp_walker, total_forces, with_total_force
+from .test_bias_free import BIASES, run_lmp_walker, total_forces, with_total_force
 from .test_execution import running, wait_for
 
 METAMD = [sys.executable, "-m", "metamd.cli"]
@@ -194,16 +194,16 @@ def test_report_is_one_file(finished: Path) -> None:
     assert 'src="http' not in page
 
 
-def test_a_model_engine_writes_no_bias(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", BIASES)
+def test_a_model_engine_writes_no_bias(kind: str, finished: Path, tmp_path: Path) -> None:
     """engine = "model": what a biased run writes is the model's own prediction, to 1e-6."""
     model = finished / summary_of(finished)["models"][0]["path"]
     arm = Sample.model_validate(
         {
             "name": "m",
-            "method": "metamd",
+            **BIASES[kind],
             "engine": "model",
             "model": model,
-            "bias": BIAS,
             "steps": 30,
             "stride": 3,
             "ensemble": "nve",
@@ -230,38 +230,6 @@ def test_a_second_run_redoes_nothing(finished: Path) -> None:
     assert again.wait(200) == 0
     after = {p: p.stat().st_mtime_ns for p in finished.rglob("manifest.json")}
     assert before == after
-
-
-def test_killed_in_any_stage_the_run_goes_on(finished: Path, tmp_path: Path) -> None:
-    """SIGKILL while sampling, training and validating; the same command completes the run."""
-    work = tmp_path / "work"
-    stages = ["sample/md/walker-0", "train/md/seed-1", "validate/stability/md-300K"]
-    for stage in stages:
-        process = start(tmp_path, work, SMALL_RUN)
-        folder = work / "iteration-0" / stage
-        wait_for(lambda folder=folder: any(folder.glob("*.log")), 200)
-        time.sleep(0.5)
-        done = {p: p.stat().st_mtime_ns for p in work.rglob("manifest.json") if p.parent != folder}
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        second = start(tmp_path, work, SMALL_RUN)
-        wait_for(lambda done=done: all(p.exists() for p in done), 5)
-        time.sleep(2)
-        second.send_signal(signal.SIGKILL)
-        second.wait()
-        assert done == {p: p.stat().st_mtime_ns for p in done}
-    process = start(tmp_path, work, SMALL_RUN)
-    assert process.wait(400) == 0, (tmp_path / "screen.log").read_text()[-3000:]
-    mine = summary_of(work)
-    assert mine["status"] == "finished"
-    assert not list(work.rglob("*.failed-*"))
-    for name in ("md", "metamd", "hot"):
-        a = load_npz(work / "iteration-0" / "label" / name / "labelled.npz")
-        b = load_npz(finished / "iteration-0" / "label" / name / "labelled.npz")
-        np.testing.assert_allclose(a.positions, b.positions, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(a.forces, b.forces, rtol=0, atol=1e-4)
-    assert [m["train"] for m in mine["models"]] == ["md", "metamd"]
-    assert all((work / m["path"]).exists() for m in mine["models"])
 
 
 def test_interrupt_stops_within_ten_seconds(tmp_path: Path) -> None:

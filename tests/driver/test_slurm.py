@@ -133,3 +133,31 @@ def test_options_that_slurm_refuses_are_named(cluster: Slurm, tmp_path: Path) ->
         Executor(bad, tmp_path / "logs") as executor,
     ):
         executor.run("steps", [task])
+
+
+@pytest.mark.timeout(1500)
+def test_the_ethanol_loop_through_slurm(cluster: Slurm, tmp_path: Path) -> None:
+    """The run file of the local loop test, with one table more; a job is cancelled on the way."""
+    from .test_loop import LOOP, nothing_redone, provenance_holds, start, write_run
+
+    table = """
+[execution]
+kind = "slurm"
+workers = 2
+address = "127.0.0.1"
+provider = { partition = "main", walltime = "00:30:00", exclusive = false }
+"""
+    write_run(tmp_path, LOOP + table)
+    work = tmp_path / "work"
+    process = start(tmp_path, work)
+    train = work / "iteration-0" / "train" / "all" / "seed-1"
+    wait_for(lambda: process.poll() is not None or (train / "train.log").exists(), 300)
+    assert process.poll() is None, (tmp_path / "screen.log").read_text()[-3000:]
+    cluster.command("scancel", *cluster.jobs())
+    assert process.wait(1000) == 0, (tmp_path / "screen.log").read_text()[-3000:]
+    nothing_redone(work)
+    provenance_holds(work)
+    wait_for(lambda: cluster.jobs() == [], 30)
+    # The same folder goes on here without Slurm: only [execution] differs.
+    write_run(tmp_path)
+    assert start(tmp_path, work).wait(200) == 0

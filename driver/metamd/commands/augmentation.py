@@ -151,6 +151,7 @@ def augment_command(
         f"{len(new)} frames in {output}: energies changed by {change.min():.4g} to "
         f"{change.max():.4g} eV. {used}",
     )
+    say(f"metamd train takes them with --augmented {output} --weight {config.weight:g}")
     say(f'DeePMD, after the real systems: "auto_prob": "{probabilities}"')
 
 

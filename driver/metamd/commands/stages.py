@@ -37,13 +37,17 @@ def label_command(
     from metamd.execution import Executor
     from metamd.frames import load_frames, save_extxyz, save_npz
     from metamd.label import label_frames
+    from metamd.loop import load_structure
 
     config = load_config(run_file)
     frames = load_frames(data)
+    start = load_structure(config)
+    # Other molecules than the run file's may be labelled as well, with bonds of their first frame.
+    structure = start if tuple(start.get_chemical_symbols()) == frames.symbols else None
     _new_folder(output)
     with Executor(config.execution, output / "logs", console) as executor:
         result = label_frames(
-            frames, config.label, config.reference, config.system, output, executor
+            frames, config.label, config.reference, config.system, output, executor, structure
         )
     save_npz(result.frames, output / "labelled.npz")
     save_extxyz(result.frames, output / "labelled.xyz")
@@ -61,17 +65,38 @@ def train_command(
     heldout: Annotated[
         list[Path] | None, typer.Option(help="DeePMD systems for the learning curve.")
     ] = None,
+    augmented: Annotated[
+        list[Path] | None,
+        typer.Option(help="DeePMD systems of metamd augment to train on as well; repeatable."),
+    ] = None,
+    weight: Annotated[
+        float, typer.Option(help="Share of the training batches drawn from these.")
+    ] = 0.1,
 ) -> None:
     """Train an ensemble on DeePMD systems with the [train] table of a run file."""
+    from metamd.checks import check_energies, check_same_zero
     from metamd.config import load_config
     from metamd.execution import Executor
-    from metamd.train import train_all, train_ensemble
+    from metamd.frames import load_frames
+    from metamd.train import Augmented, train_all, train_ensemble
 
     config = load_config(run_file)
-    _new_folder(output)
+    if not 0 < weight < 1:
+        raise InputError(f"--weight: {weight:g} is not between 0 and 1.")
+    extra = Augmented(tuple(path.resolve() for path in augmented), weight) if augmented else None
     paths = [path.resolve() for path in systems]
+    # Energies of another unit or another zero would train as if they were physics.
+    parts = [load_frames(path) for path in paths]
+    for part in parts:
+        check_energies(part)
+    check_same_zero(parts)
+    _new_folder(output)
     tests = [path.resolve() for path in heldout or systems]
-    tasks = {"model": train_ensemble("model", paths, tests, config.train, output.resolve())}
+    tasks = {
+        "model": train_ensemble(
+            "model", paths, tests, config.train, output.resolve(), augmented=extra
+        )
+    }
     with Executor(config.execution, output / "logs", console) as executor:
         models = train_all(tasks, executor)
     for model in models:

@@ -95,7 +95,7 @@ class _Comparison:
         }
         try:
             for name, stage in stages.items():
-                with StageClock(self.workspace, name):
+                with StageClock(self.workspace, f"iteration-0/{name}"):
                     stage()
                 self.write_summary("running")
         except (MetamdError, KeyboardInterrupt) as error:
@@ -105,7 +105,7 @@ class _Comparison:
         summary = self.write_summary("finished")
         from metamd.report import write_report  # matplotlib loads only where figures are made
 
-        with StageClock(self.workspace, "report"):
+        with StageClock(self.workspace, "iteration-0/report"):
             write_report(self.workspace.path)
         return summary
 

@@ -16,7 +16,7 @@ from metamd.config import CompareConfig, Sample
 from metamd.frames import Frames, concatenate, save_npz
 from metamd.label import LabelResult
 from metamd.sample import SampleResult
-from metamd.summary import versions
+from metamd.summary import stage_seconds, versions
 from metamd.train import Model
 from metamd.validate.citations import run_citations
 from metamd.validate.comparison import comparison_verdict, generality
@@ -53,14 +53,14 @@ def key_of(name: str, seed: int) -> str:
 
 def comparison_summary(config: CompareConfig, state: State, workspace: Workspace) -> dict[str, Any]:
     """Everything the state has values for."""
-    root, seconds, full = workspace.path, workspace.seconds(), config.compare.sizes[-1]
+    root, full = workspace.path, config.compare.sizes[-1]
     summary: dict[str, Any] = {
         "kind": "compare",
         "metamd_version": __version__,
         "system": {
             "formula": state.atoms.get_chemical_formula(),
             "n_atoms": len(state.atoms),
-            "structure": str(config.system.structure),
+            "structure": config.system.origin,
             "charge": config.system.charge,
             "multiplicity": config.system.multiplicity,
             "periodic": bool(state.atoms.pbc.any()),
@@ -71,12 +71,9 @@ def comparison_summary(config: CompareConfig, state: State, workspace: Workspace
             "seeds": list(config.compare.seeds),
             "sizes": list(config.compare.sizes),
             "budget_labels": full,
-            "arms": [_arm(config, name.name) for name in config.arms],
+            "arms": [_arm(config, arm.name) for arm in config.arms],
         },
-        "seconds": {
-            **{k: round(v, 2) for k, v in seconds.items()},
-            "total": round(sum(seconds.values()), 2),
-        },
+        "seconds": stage_seconds(workspace.seconds()),
         "versions": versions(),
         "seeds": {
             "compare": list(config.compare.seeds),

@@ -10,7 +10,7 @@ from metamd.config.loop import Loop, LoopSelect
 from metamd.config.runfile import RunConfig, is_thermal, load_config, parse_config, schema_json
 from metamd.config.sample import Bias, Nms, Rattle, Sample, Wte
 from metamd.config.select import Augment, Flatten, Select
-from metamd.config.system import Reference, System
+from metamd.config.system import Molecule, Packmol, Reference, System
 from metamd.config.train import Dataset, Label, Train
 from metamd.config.validate import Validate
 
@@ -26,7 +26,9 @@ __all__ = [
     "Label",
     "Loop",
     "LoopSelect",
+    "Molecule",
     "Nms",
+    "Packmol",
     "Rattle",
     "Reference",
     "RunConfig",

@@ -47,6 +47,11 @@ class RunConfig(Table):
         if not any(arm.role == "train" for arm in self.sample):
             raise ValueError('no [[sample]] has role = "train"')
         for arm in self.sample:
+            if arm.engine == "reference" and self.reference.kind == "files" and arm.moves:
+                raise ValueError(
+                    f"[[sample]] {arm.name!r}: finished calculations move no atoms; take "
+                    'engine = "model" or "lammps"'
+                )
             if arm.engine == "lammps" and not (
                 arm.commands or arm.deck or self.reference.kind == "lammps"
             ):
@@ -161,8 +166,14 @@ def absolute_paths(table: AnyTable, path: Path, key: str) -> AnyTable:
             changes[name] = existing(value, name)
         elif isinstance(value, tuple) and value and isinstance(value[0], Path):
             changes[name] = tuple(existing(v, name) for v in value)
+        elif name == "outputs":
+            changes[name] = tuple(str(folder / pattern) for pattern in value)
         elif isinstance(value, Table):
             changes[name] = absolute_paths(value, path, f"{key}.{name}")
+        elif isinstance(value, tuple) and value and isinstance(value[0], Table):
+            changes[name] = tuple(
+                absolute_paths(v, path, f"{key}.{name}[{k + 1}]") for k, v in enumerate(value)
+            )
     return table.model_copy(update=changes)
 
 

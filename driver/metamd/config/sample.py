@@ -11,7 +11,7 @@ from metamd.config.base import Name, NonNegative, Seed, Table
 
 
 class Bias(Table):
-    """Metadynamics on the pair distances (Herr 2018, eq. 1; design section 3)."""
+    """Metadynamics on the pair distances (Herr 2018, eq. 1)."""
 
     cv: Literal["matrix", "mean", "dist"] = "matrix"
     """What hills live in: the whole matrix D (MATRIX_METAD, the paper's method), or under PLUMED's
@@ -141,6 +141,9 @@ class Sample(Table):
     """A person's own PLUMED file, instead of the one made here."""
     deck: Path | None = None
     """A person's own LAMMPS deck, instead of the one made here."""
+    rigid_water: bool = False
+    """Hold water rigid by SHAKE under a model or lines of your own: a model trained on labels of
+    potential = "tip3p", which hold no bond forces, moves no other way."""
     allow_bond_breaking: bool = False
     """Keep sampling when the bond graph of the starting structure is broken."""
     max_force_ev_per_ang: PositiveFloat = 100.0
@@ -161,6 +164,8 @@ class Sample(Table):
             )
         if self.method == "wte" and self.plumed:
             raise ValueError('plumed = "own.dat" belongs to method = "metamd" or "md"')
+        if self.rigid_water and not (self.engine == "model" or self.commands):
+            raise ValueError('rigid_water belongs to engine = "model", or to commands of your own')
         if self.static and (self.plumed or self.deck):
             raise ValueError(f'method = "{self.method}" has no use for plumed or deck')
         if self.engine == "model" and self.model is None:
@@ -173,6 +178,11 @@ class Sample(Table):
     def biased(self) -> bool:
         """Whether a PLUMED file acts on the dynamics."""
         return self.method in ("metamd", "wte") or self.plumed is not None
+
+    @property
+    def moves(self) -> bool:
+        """Whether frames come out of forces: all but random displacements do."""
+        return self.method != "rattle"
 
     @property
     def static(self) -> bool:

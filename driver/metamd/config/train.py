@@ -61,7 +61,7 @@ class Train(Table):
     """Leave forces out of the loss (Herr 2018 trained so)."""
     repulsion: Literal["none", "zbl"] = "none"
     """``zbl``: below ``repulsion_inner_ang`` the model is the ZBL repulsion of nuclei, from
-    ``repulsion_outer_ang`` on the net alone (TensorFlow back-end; no compression then)."""
+    ``repulsion_outer_ang`` on the net alone (TensorFlow back-end)."""
     repulsion_inner_ang: PositiveFloat = 0.4
     """Distance of an atom's nearest neighbour below which only ZBL counts, A."""
     repulsion_outer_ang: PositiveFloat = 0.7

@@ -15,6 +15,7 @@ from metamd.config import Label, Reference, System
 from metamd.errors import TaskError
 from metamd.execution import Executor, Failure, Task
 from metamd.frames import Frames, from_atoms, load_npz, save_npz
+from metamd.label.finished import label_from_outputs
 from metamd.reference import fingerprint
 
 Array = NDArray[np.float64]
@@ -96,14 +97,18 @@ def label_frames(
     Raises:
         TaskError: taken-over labels disagree with the reference, or not one frame was labelled.
     """
+    folder = folder.resolve()
     reusable = _reusable(frames, config, fingerprint(reference, system))
     keep, todo = np.flatnonzero(reusable), np.flatnonzero(~reusable)
-    check = keep[np.unique(np.linspace(0, len(keep) - 1, config.recheck).astype(int))]
-    check = check if len(keep) else keep
+    evenly = np.linspace(0, max(0, len(keep) - 1), min(len(keep), config.recheck))
+    check = keep[np.unique(evenly.astype(int))]
     wanted = np.concatenate([todo, check]).astype(int)
-    tasks = _tasks(frames, wanted, config, reference, system, folder, structure)
     labels = _Labels.none(frames)
-    _gather(tasks, executor.run(f"label {folder.name}", tasks), wanted, labels)
+    if reference.kind == "files":
+        _from_outputs(frames, wanted, reference, labels)
+    else:
+        tasks = _tasks(frames, wanted, config, reference, system, folder, structure)
+        _gather(tasks, executor.run(f"label {folder.name}", tasks), wanted, labels)
     worst = _compare(frames, check, labels, config)
     if len(keep):
         labels.take(keep, frames[keep])
@@ -119,6 +124,18 @@ def label_frames(
         worst_recheck_ev_per_ang=worst,
         failures=failures,
     )
+
+
+def _from_outputs(
+    frames: Frames, wanted: NDArray[Any], reference: Reference, labels: _Labels
+) -> None:
+    """Take what calculations have finished by now; nothing is kept, others may finish later."""
+    labelled, rows, failures = label_from_outputs(frames[wanted], reference)
+    if labelled is not None:
+        labels.take(wanted[rows], labelled)
+    labels.failures += [
+        {"frame": int(wanted[row]), "reason": reason} for row, reason in failures.items()
+    ]
 
 
 def _reusable(frames: Frames, config: Label, source: str) -> NDArray[Any]:
@@ -137,15 +154,12 @@ def _tasks(
     folder: Path,
     structure: Atoms | None,
 ) -> list[Task]:
-    """One task a batch; the frames to label go into one file beside them."""
+    """One task a batch, each with a file of its frames: many tasks do not all read them all."""
     if not len(wanted):
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    source = folder / "to-label.npz"
-    if not source.exists():
-        save_npz(replace(frames.without_labels()[wanted], info={"index": wanted}), source)
     arguments: dict[str, Any] = {
-        "source": str(source),
+        "start": 0,
         "reference": reference.model_dump(mode="json"),
         "charge": system.charge,
         "multiplicity": system.multiplicity,
@@ -155,15 +169,21 @@ def _tasks(
         if not start.exists():
             save_npz(from_atoms([structure], "structure"), start)
         arguments["structure"] = str(start)
-    return [
-        Task(
-            ASE_TASK if reference.kind == "ase" else LAMMPS_TASK,
-            folder / f"batch-{number:05d}",
-            {**arguments, "start": start, "stop": min(start + config.batch, len(wanted))},
-            f"label batch {number} of {folder.name}",
+    bare, tasks = frames.without_labels(), []
+    for number, first in enumerate(range(0, len(wanted), config.batch)):
+        part = wanted[first : first + config.batch]
+        source = folder / f"frames-{number:05d}.npz"
+        if not source.exists():
+            save_npz(replace(bare[part], info={"index": part}), source)
+        tasks.append(
+            Task(
+                ASE_TASK if reference.kind == "ase" else LAMMPS_TASK,
+                folder / f"batch-{number:05d}",
+                {**arguments, "source": str(source), "stop": len(part)},
+                f"label batch {number} of {folder.name}",
+            )
         )
-        for number, start in enumerate(range(0, len(wanted), config.batch))
-    ]
+    return tasks
 
 
 def _gather(
@@ -173,8 +193,10 @@ def _gather(
     labels: _Labels,
 ) -> None:
     """Put what the batches gave into ``labels``, failures with their reasons."""
+    first = 0
     for task, outcome in zip(tasks, outcomes, strict=True):
-        indices = wanted[task.arguments["start"] : task.arguments["stop"]]
+        indices = wanted[first : first + task.arguments["stop"]]
+        first += task.arguments["stop"]
         if isinstance(outcome, Failure):
             labels.failures += [{"frame": int(k), "reason": outcome.reason} for k in indices]
             continue

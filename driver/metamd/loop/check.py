@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import chdir
+
 from ase import Atoms
-from ase.io import read
 
 from metamd.blocks import check_execution
 from metamd.config import RunConfig
 from metamd.errors import InputError, ReferenceFailed
-from metamd.frames import check_distances
+from metamd.forcefields import reference_forces
 from metamd.plugins import plumed_kernel
 from metamd.reference import make_calculator, single_point
+from metamd.structure import build_structure
 
 
 def load_structure(config: RunConfig) -> Atoms:
     """The starting structure.
 
     Raises:
-        InputError: not readable, empty, or with atoms on top of each other.
+        InputError: as ``build_structure``.
     """
-    path = config.system.structure
-    try:
-        atoms = read(path)
-    except Exception as error:
-        raise InputError(
-            f"{path}: system.structure cannot be read as a structure ({error})."
-        ) from error
-    if len(atoms) == 0:
-        raise InputError(f"{path}: system.structure holds no atoms.")
-    check_distances(atoms.positions, atoms.get_chemical_symbols(), str(path))
-    periodic = config.system.periodic
-    if periodic and abs(atoms.get_volume() if atoms.cell.rank == 3 else 0.0) < 1e-6:
-        raise InputError(f"{path}: system.periodic = true, but the file has no cell.")
-    atoms.pbc = bool(atoms.pbc.any()) if periodic is None else periodic
-    if not atoms.pbc.any():
-        atoms.cell = None
-    return atoms
+    return build_structure(config.system)
 
 
 def check_run(config: RunConfig) -> Atoms:
@@ -51,6 +38,8 @@ def check_run(config: RunConfig) -> Atoms:
             config.system.charge,
             config.system.multiplicity,
         )
+    elif reference.kind == "lammps":
+        reference_forces(reference, atoms)
     for k, arm in enumerate(config.sample):
         too_far = [a for a in (arm.bias.atoms if arm.bias else ()) if a > len(atoms)]
         if too_far:
@@ -58,7 +47,7 @@ def check_run(config: RunConfig) -> Atoms:
                 f"sample[{k + 1}].bias.atoms: atom {too_far[0]} is not in the structure of "
                 f"{len(atoms)} atoms."
             )
-        if (arm.bias or arm.plumed) and plumed_kernel() is None:
+        if arm.biased and plumed_kernel() is None:
             raise InputError(
                 f"sample[{k + 1}].method: {arm.name!r} needs PLUMED, and no kernel was found; set "
                 "PLUMED_KERNEL or `pip install --no-deps hillclimber==0.1.8`."
@@ -84,9 +73,11 @@ def check_reference(config: RunConfig, atoms: Atoms) -> None:
         config.system.multiplicity,
     )
     try:
-        single_point(calculator, atoms)
+        # Calculators of programs write into the current folder, here a person's own.
+        with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
+            single_point(calculator, atoms)
     except ReferenceFailed as error:
         raise InputError(
             f"reference.arguments: {reference.calculator} cannot compute "
-            f"{config.system.structure} ({error})."
+            f"{config.system.origin} ({error})."
         ) from error

@@ -95,11 +95,16 @@ class Iteration:
     def _later(self, arm: Sample) -> Sample:
         arm = self._with_model(arm) if self.config.loop.engine == "model" else arm
         changes: dict[str, Any] = {"seed": (arm.seed + SEED_STEP * self.number) % 2**31}
-        if arm.bias is not None and self.config.loop.hills != "fresh":
+        carried = arm.bias is not None and arm.bias.cv == "matrix"
+        if carried and self.config.loop.hills != "fresh":
             changes["bias"] = self._carried(arm)
         return arm.model_copy(update=changes)
 
     def _with_model(self, arm: Sample) -> Sample:
+        """The arm moved by the last model; where nothing moves, or an own deck says what does,
+        the arm itself."""
+        if arm.static or arm.deck is not None:
+            return arm
         return arm.model_copy(update={"engine": "model", "model": self.models_for(arm.name)[0]})
 
     def _carried(self, arm: Sample) -> Any:
@@ -124,6 +129,8 @@ class Iteration:
         )
         self.state.reference_steps = reference_steps(arms)
         for result in self.state.samples:
+            for note in result.notes:
+                self.say(f"arm {result.arm.name}, walker {note['walker']}: {note['note']}")
             for stop in result.stopped:
                 self.say(
                     f"arm {result.arm.name}, walker {stop['walker']} stopped early: "

@@ -99,17 +99,27 @@ def trace_frame(root: Path, system: str, row: int) -> dict[str, Any]:
 
 
 def trace_model(root: Path, model: str) -> dict[str, Any]:
-    """The entry of ``provenance.json`` for a model (path, or ``train-seed`` of the last one).
+    """The entry of ``provenance.json`` for a model (its path, also below ``root``).
 
     Raises:
         InputError: no such run or model.
     """
-    path = root / PROVENANCE
-    if not path.exists():
-        raise InputError(f"{root}: has no {PROVENANCE}; is it a work folder of metamd run?")
-    entries: list[dict[str, Any]] = json.loads(path.read_text())["models"]
+    entries = models_of(root)
     for entry in entries:
         if entry["path"] == model or (root / entry["path"]).resolve() == Path(model).resolve():
             return entry
     known = ", ".join(entry["path"] for entry in entries) or "none"
     raise InputError(f"{model}: is not a model of {root}; its models are: {known}.")
+
+
+def models_of(root: Path) -> list[dict[str, Any]]:
+    """All models of a run, oldest first.
+
+    Raises:
+        InputError: no work folder of a run.
+    """
+    path = root / PROVENANCE
+    if not path.exists():
+        raise InputError(f"{root}: has no {PROVENANCE}; is it a work folder of metamd run?")
+    entries: list[dict[str, Any]] = json.loads(path.read_text())["models"]
+    return entries

@@ -21,8 +21,9 @@ def reference_steps(arms: Iterable[Sample]) -> int:
     """Single points that reference-driven walkers make: as planned, also when one stops early."""
     return sum(
         arm.walkers * (arm.equilibration_steps + arm.steps)
+        + (arm.wte.measure_steps if arm.wte is not None and arm.wte.sigma_ev is None else 0)
         for arm in arms
-        if arm.engine == "reference"
+        if arm.engine == "reference" and not arm.static
     )
 
 

@@ -42,8 +42,9 @@ def learning_by_size(material: Material) -> Figure | None:
                     capsize=3,
                     alpha=alpha,
                     color=colours.get(name, INK),
-                    label=f"{name}, others' frames" if kind == "foreign" else None,
                 )
+            axes.plot([], [], "o", color=colours.get(name, INK), label=name)
+        axes.plot([], [], "-", color=INK, label="on others' frames")
         axes.plot([], [], ":", color=INK, label="on its own frames")
         if limit is not None:
             axes.axhline(limit, color=INK, linewidth=0.9, linestyle="--", label="criterion")
@@ -55,7 +56,7 @@ def learning_by_size(material: Material) -> Figure | None:
         plain_log(axes.yaxis)
         axes.set_xlabel("training frames")
         axes.set_ylabel("force RMSE / (eV/Å)")
-        legend(axes, columns=2)
+        legend(axes)
 
     return drawn(
         "learning-by-size",

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from metamd import __version__
 from metamd.report import figures_compare as compare
 from metamd.report import figures_dynamics as dynamics
+from metamd.report import figures_errors as errors
 from metamd.report import figures_models as models
 from metamd.report import figures_sampling as sampling
 from metamd.report.draw import Figure
@@ -59,10 +60,10 @@ def render(material: Material) -> str:
         "key": _present([_attempt(material, make) for make in first]),
         "errors": _present(
             [
-                _attempt(material, models.parity),
-                _attempt(material, models.energy_parity),
-                _attempt(material, models.error_distribution),
-                _attempt(material, models.error_by_energy),
+                _attempt(material, errors.parity),
+                _attempt(material, errors.energy_parity),
+                _attempt(material, errors.error_distribution),
+                _attempt(material, errors.error_by_energy),
                 _attempt(material, models.learning_curves),
             ]
         ),

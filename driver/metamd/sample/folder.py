@@ -13,8 +13,9 @@ from metamd import deck, plumed_input
 from metamd.config import Reference, Sample
 from metamd.deck import Forces, model_commands
 from metamd.errors import InputError
-from metamd.forcefields import reference_forces
+from metamd.forcefields import reference_forces, with_rigid_water
 from metamd.plugins import plumed_actions_library
+from metamd.topology import check_water, topology_of
 
 
 def write_walker(
@@ -98,7 +99,19 @@ def has_callback(arm: Sample, reference: Reference) -> bool:
 
 
 def engine_forces(arm: Sample, reference: Reference, atoms: Atoms) -> Forces:
-    """What moves the atoms of an arm, as LAMMPS lines; none for a callback."""
+    """What moves the atoms of an arm, as LAMMPS lines; none for a callback.
+
+    Raises:
+        DataError: ``rigid_water`` for a structure that is not water alone.
+    """
+    forces = _unconstrained(arm, reference, atoms)
+    if not arm.rigid_water:
+        return forces
+    check_water(atoms, topology_of(atoms), f"[[sample]] {arm.name!r}, rigid_water")
+    return with_rigid_water(forces)
+
+
+def _unconstrained(arm: Sample, reference: Reference, atoms: Atoms) -> Forces:
     if has_callback(arm, reference):
         return Forces()
     if arm.engine == "model":

@@ -120,6 +120,7 @@ def plot_rounds(rounds: Sequence[Round], path: str | Path) -> Path:
     """Force RMSE of the clusters by rising error, one line a training set (Fonseca, figure 3)."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     path = Path(path)
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
@@ -133,6 +134,7 @@ def plot_rounds(rounds: Sequence[Round], path: str | Path) -> Path:
     axes.set_xlabel("cluster, by rising error")
     axes.set_ylabel("force RMSE (eV/Å)")
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=7, ncols=2)
     figure.savefig(path, dpi=150)
     return path

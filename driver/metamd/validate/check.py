@@ -65,4 +65,6 @@ def _plain(values: Array) -> list[float | None]:
 
 
 def _finite(value: float | None) -> float | None:
+    if isinstance(value, int):
+        return value
     return None if value is None or not math.isfinite(value) else float(value)

@@ -23,6 +23,31 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "A. Barducci, G. Bussi, M. Parrinello, Phys. Rev. Lett. 100, 020603 (2008), "
         "doi:10.1103/PhysRevLett.100.020603",
     ),
+    "wte": (
+        "Well-tempered ensemble",
+        "M. Bonomi, M. Parrinello, Phys. Rev. Lett. 104, 190601 (2010), "
+        "doi:10.1103/PhysRevLett.104.190601",
+    ),
+    "nms": (
+        "Normal-mode sampling",
+        "J. S. Smith, O. Isayev, A. E. Roitberg, Chem. Sci. 8, 3192 (2017), doi:10.1039/C6SC05720A",
+    ),
+    "bmhtf": (
+        "Born-Mayer-Huggins-Tosi-Fumi potential of NaCl",
+        "M. P. Tosi, F. G. Fumi, J. Phys. Chem. Solids 25, 45 (1964), "
+        "doi:10.1016/0022-3697(64)90160-X",
+    ),
+    "tip3p": (
+        "TIP3P water",
+        "W. L. Jorgensen, J. Chandrasekhar, J. D. Madura, R. W. Impey, M. L. Klein, J. Chem. Phys. "
+        "79, 926 (1983), doi:10.1063/1.445869",
+    ),
+    "rdkit": ("RDKit (structure from SMILES)", "RDKit: Open-source cheminformatics"),
+    "packmol": (
+        "packmol",
+        "L. Martinez, R. Andrade, E. G. Birgin, J. M. Martinez, J. Comput. Chem. 30, 2157 (2009), "
+        "doi:10.1002/jcc.21224",
+    ),
     "plumed": (
         "PLUMED 2",
         "G. A. Tribello, M. Bonomi, D. Branduardi, C. Camilloni, G. Bussi, Comput. Phys. Commun. "
@@ -45,6 +70,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
     "deepmd-kit-2": (
         "DeePMD-kit v2",
         "J. Zeng et al., J. Chem. Phys. 159, 054801 (2023), doi:10.1063/5.0155600",
+    ),
+    "deepmd-kit-3": (
+        "DeePMD-kit v3",
+        "J. Zeng et al., J. Chem. Theory Comput. 21, 4375 (2025), doi:10.1021/acs.jctc.5c00340",
     ),
     "deeppot-se": (
         "Deep Potential, smooth edition (se_e2_a)",
@@ -134,18 +163,38 @@ SELECTION = {
 }
 
 
+#: Keys of what a check is from.
+CHECKS = {
+    "clusters": {"flatten"},
+    "deviation": {"deviation"},
+    "rdf": {"mdanalysis"},
+    "diffusion": {"finite-size"},
+}
+
+
 def run_citations(config: RunConfig) -> list[dict[str, str]]:
     """What to cite for a run file: its sampler, reference, programs and thermostats."""
-    keys = {"lammps", "deepmd-kit", "deepmd-kit-2", "deeppot-se", "ase", "parsl", "3dmol"}
+    keys = {"lammps", "deepmd-kit", "deepmd-kit-2", "deepmd-kit-3"}
+    keys |= {"deeppot-se", "ase", "parsl", "3dmol"}
     for arm in config.sample:
         if arm.method == "metamd":
             keys |= {"metamd", "metadynamics"}
-        if arm.method == "metamd" or arm.plumed is not None:
+        if arm.method == "wte":
+            keys |= {"wte", "metadynamics", "well-tempered"}
+        if arm.method == "nms":
+            keys.add("nms")
+        if arm.biased:
             keys |= {"plumed", "plumed-consortium"}
         if arm.bias is not None and arm.bias.biasfactor is not None:
             keys.add("well-tempered")
         if arm.thermostat == "csvr":
             keys.add("csvr")
+    if config.reference.potential is not None:
+        keys.add("bmhtf" if config.reference.potential == "nacl-bmhtf" else "tip3p")
+    if config.system.smiles is not None:
+        keys.add("rdkit")
+    if config.system.packmol is not None:
+        keys.add("packmol")
     if (config.reference.calculator or "").startswith("tblite"):
         method = str(config.reference.arguments.get("method", "GFN2-xTB"))
         keys.add("gfn1-xtb" if method.upper().startswith("GFN1") else "gfn2-xtb")
@@ -154,4 +203,6 @@ def run_citations(config: RunConfig) -> list[dict[str, str]]:
         keys |= SELECTION.get(config.loop.select.method, set())
     if config.augment is not None:
         keys.add("augmentation")
+    for check in config.validation.checks:
+        keys |= CHECKS.get(check, set())
     return citations(keys)

@@ -46,7 +46,7 @@ def cluster_check(labels: NDArray[np.intp], frame_rmse: Mapping[str, Array]) -> 
         overall = float(np.sqrt(np.mean(errors**2)))
         numbers[f"{name}: overall force RMSE / eV/Å"] = overall
         numbers[f"{name}: worst cluster's force RMSE / eV/Å"] = float(rmse[-1])
-        numbers[f"{name}: worst cluster's frames"] = float(population[-1])
+        numbers[f"{name}: worst cluster's frames"] = int(population[-1])
         numbers[f"{name}: worst cluster over overall"] = float(rmse[-1] / overall)
     return Check(
         key="clusters",

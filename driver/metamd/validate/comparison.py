@@ -192,6 +192,7 @@ def _learning(arm: Mapping[str, Any]) -> str:
     }[arm["trend"]]
     error = arm["change_error_ev_per_ang"]
     by = "" if error is None else f" (change {arm['change_ev_per_ang']:+.3f} ± {error:.3f})"
+    by = by.replace("-", "−")
     return (
         f"From {first['size']} to {last['size']} frames of {arm['name']} the error on the others' "
         f"frames goes from {_value(first['foreign_ev_per_ang'])} to "

@@ -1,0 +1,207 @@
+"""Stop rules, budgets, carried hills and the repulsive prior: small pieces of the loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import read
+
+from metamd import deck
+from metamd.config import Bias, Loop, RunConfig, parse_config
+from metamd.frames import Frames
+from metamd.loop import rules
+from metamd.loop.iteration import within_budget
+from metamd.loop.pick import Picked, _bands, _with_mean
+from metamd.plumed_input import HILLS, carry_hills, plumed_file
+from metamd.predict import Predictions
+from metamd.repulsion import write_zbl_table, zbl_energy_ev
+from metamd.sample import SampleResult
+from metamd.summary import IterationState
+from metamd.validate.models import Validation
+
+from .conftest import ETHANOL
+
+
+def config(**loop: Any) -> RunConfig:
+    table = {
+        "system": {"structure": str(ETHANOL)},
+        "reference": {"calculator": "tblite.ase:TBLite"},
+        "sample": [
+            {"name": "md", "steps": 100, "equilibration_steps": 10, "walkers": 2},
+            {"name": "hot", "role": "test", "steps": 50},
+        ],
+        "loop": {"iterations": 3} | loop,
+    }
+    return parse_config(table, Path("run.toml"))
+
+
+def frames(n: int) -> Frames:
+    atoms = read(ETHANOL)
+    positions = np.repeat(atoms.positions[None], n, axis=0)
+    return Frames(tuple(atoms.get_chemical_symbols()), positions, info={"step": np.arange(n)})
+
+
+def state(number: int, known: float, chosen: int = 5) -> IterationState:
+    arm = config().sample[0]
+    indices = np.arange(chosen)
+    bands = {"known": known, "candidates": 1 - known, "lost": 0.0}
+    out = IterationState(number)
+    out.samples = [SampleResult(arm, frames(20), [], Path("frames.npz"))]
+    out.picked = {"md": Picked(indices, [""] * chosen, "deviation", [], bands)}
+    out.selected = {"md": frames(20)[indices]} if chosen else {}
+    return out
+
+
+def errors(number: int, **by_test: float) -> IterationState:
+    out = IterationState(number)
+    rows = [
+        {"train": "all", "test": test, "force_rmse_ev_per_ang": {"mean": value}}
+        for test, value in by_test.items()
+    ]
+    out.validation = Validation(rows, [], [])
+    return out
+
+
+def test_few_unknown_frames_end_the_loop() -> None:
+    loop = Loop(iterations=3, stop_candidate_fraction=0.1)
+    assert rules.before_training(loop, state(0, known=0.95)) is None
+    assert rules.before_training(loop, state(1, known=0.85)) is None
+    stop = rules.before_training(loop, state(1, known=0.95))
+    assert stop is not None
+    assert stop.rule == "loop.stop_candidate_fraction"
+    assert "5.0%" in stop.reason
+    empty = rules.before_training(loop, state(1, known=0.5, chosen=0))
+    assert empty is not None
+    assert empty.rule == "loop.select"
+
+
+def test_frames_far_off_are_not_taken_for_known() -> None:
+    """A model that knows nothing puts every frame above the upper level: no reason to stop."""
+    bands = _bands(np.full(10, 9.0), config().loop.select)
+    assert bands["lost"] == 1.0
+    lost = state(1, known=bands["known"])
+    assert lost.uncertain_fraction == 1.0
+
+
+def test_error_on_the_test_arms_ends_the_loop_and_only_theirs() -> None:
+    c = config(stop_force_error_ev_per_ang=0.1)
+    stop = rules.after_training(c, errors(0, hot=0.05, md=0.5))
+    assert stop is not None
+    assert stop.rule == "loop.stop_force_error_ev_per_ang"
+    assert rules.after_training(c, errors(0, hot=0.2, md=0.01)) is None
+    last = rules.after_training(c, errors(2, hot=0.2))
+    assert last is not None
+    assert last.rule == "loop.iterations"
+
+
+def test_budget_counts_walkers_and_labels_and_cuts_what_is_labelled() -> None:
+    c = config(max_reference_calls=400)
+    assert rules.reference_steps(c.sample) == 2 * 110 + 50
+    spent = IterationState(0, reference_steps=rules.reference_steps(c.sample))
+    left = rules.budget_left(c, [spent])
+    assert left == 400 - 270 - c.label.recheck
+    assert rules.budget_left(config(), [spent]) is None
+    roles = {"md": "train", "more": "train", "hot": "test"}
+    selected = {"md": frames(90), "more": frames(30), "hot": frames(50)}
+    kept = within_budget(selected, roles, 40)
+    assert {name: len(f) for name, f in kept.items()} == {"md": 30, "more": 10, "hot": 50}
+    assert kept["md"].info["step"][[0, -1]].tolist() == [0, 89]
+    assert set(within_budget(selected, roles, 0)) == {"hot"}
+    assert rules.without_labels(c.loop, IterationState(1)) is not None
+
+
+def test_a_model_s_numbers_only_guide_the_choice() -> None:
+    pool = frames(4)
+    rng = np.random.default_rng(1)
+    said = Predictions(rng.normal(size=(2, 4)), rng.normal(size=(2, 4, 9, 3)),
+                       rng.normal(size=(2, 4, 9)), ("a", "b"))  # fmt: skip
+    guide = _with_mean(pool, said)
+    assert guide.forces is not None
+    np.testing.assert_allclose(guide.forces, said.forces.mean(axis=0))
+    assert pool.forces is None
+
+
+def test_carried_hills_are_all_there_and_deposited_on(tmp_path: Path) -> None:
+    """Through lmp and MATRIX_METAD: old hills with step 0, bias from the first step, no warning."""
+    atoms = read(ETHANOL)
+    bias = Bias(height_ev=0.05, pace=5)
+    first = run_biased(atoms, bias, tmp_path / "first")
+    assert steps_of(first) == [5, 10, 15, 20]
+    again = bias.model_copy(update={"hills": (first,)})
+    second = run_biased(atoms, again, tmp_path / "second", carried=first)
+    assert steps_of(second) == [0, 0, 0, 0, 5, 10, 15, 20]
+    start = float((tmp_path / "second/COLVAR").read_text().splitlines()[1].split()[1])
+    assert start > 0.05
+    ramp = again.model_copy(update={"ramp_steps": 1000})
+    run_biased(atoms, ramp, tmp_path / "third", carried=first)
+    grown = [line.split()[1] for line in (tmp_path / "third/COLVAR").read_text().splitlines()[1:]]
+    assert float(grown[0]) == 0.0
+    assert 0 < float(grown[-1]) < 0.2 * start
+    assert "newer" not in (tmp_path / "second/plumed.log").read_text()
+
+
+def steps_of(path: Path) -> list[int]:
+    import re
+
+    return [int(s) for s in re.findall(r"\bstep=(\d+)", path.read_text())]
+
+
+def run_biased(atoms: Atoms, bias: Bias, folder: Path, carried: Path | None = None) -> Path:
+    from metamd.plugins import plumed_actions_library
+    from metamd.programs import run_lmp
+
+    plugin = plumed_actions_library()
+    assert plugin is not None
+    folder.mkdir()
+    deck.write_data(atoms, sorted(set(atoms.symbols)), folder / deck.DATA, "atomic")
+    (folder / deck.PLUMED_FILE).write_text(plumed_file(bias, atoms, 300.0, plugin, 1))
+    (folder / deck.DECK).write_text(
+        "units metal\natom_style atomic\natom_modify map array\nboundary s s s\n"
+        f"read_data {deck.DATA}\npair_style zero 3.0\npair_coeff * *\nneighbor 2.0 nsq\n"
+        "timestep 0.0001\nvelocity all create 10 1\nfix motion all nve\n"
+        f"fix bias all plumed plumedfile {deck.PLUMED_FILE} outfile plumed.log\nrun 20\n"
+    )
+    if carried is not None:
+        carry_hills(carried, folder / HILLS)
+    run_lmp(folder, deck.DECK, "screen.log")
+    return folder / HILLS
+
+
+def test_zbl_is_lammps_s_zbl(tmp_path: Path) -> None:
+    """Energies of pairs by ``pair_style zbl`` below its own switch, and the table's switch."""
+    r = np.array([0.1, 0.25, 0.5, 0.8])
+    lines = []
+    for z1, z2, symbols in ((1, 1, "HH"), (1, 8, "HO"), (6, 8, "CO")):
+        for distance in r:
+            lines += [
+                "clear", "units metal", "atom_style atomic", "atom_modify map array",
+                "boundary s s s", "region box block -5 5 -5 5 -5 5", "create_box 2 box",
+                "create_atoms 1 single 0 0 0", f"create_atoms 2 single {distance} 0 0",
+                "mass * 1.0", "pair_style zbl 9.0 10.0", f"pair_coeff 1 1 {z1} {z1}",
+                f"pair_coeff 2 2 {z2} {z2}", f"pair_coeff 1 2 {z1} {z2}", "neighbor 1.0 nsq",
+                "thermo_style custom pe", "thermo_modify format float %.12g", "run 0",
+                'variable e equal pe', f'print "E {symbols} {distance} $(v_e:%.12g)"',
+            ]  # fmt: skip
+    (tmp_path / "in.lammps").write_text("\n".join(lines) + "\n")
+    from metamd.programs import run_lmp
+
+    run_lmp(tmp_path, "in.lammps", "screen.log")
+    rows = [
+        line.split()[1:] for line in (tmp_path / "screen.log").read_text().splitlines()
+        if line.startswith("E ")
+    ]  # fmt: skip
+    assert len(rows) == 12
+    numbers = {"H": 1, "C": 6, "O": 8}
+    for symbols, distance, energy in rows:
+        ours = zbl_energy_ev(np.array([float(distance)]), *(numbers[s] for s in symbols))[0]
+        assert ours == pytest.approx(float(energy), rel=1e-4)
+    table = np.loadtxt(write_zbl_table(tmp_path / "zbl.txt", ["C", "H", "O"], 0.7, 6.0))
+    assert table.shape == (1200, 7)
+    assert np.allclose(np.diff(table[:, 0]), 0.005)
+    inner = table[:, 0] <= 0.7
+    np.testing.assert_allclose(table[inner, 2], zbl_energy_ev(table[inner, 0], 6, 1), rtol=1e-9)
+    assert (table[table[:, 0] >= 1.4, 1:] == 0).all()
