@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ _PROVIDERS = {
     "kubernetes": "KubernetesProvider",
 }
 _SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}
+#: Seconds that Parsl gets to end its processes; Ctrl-C is to take less than ten.
+STOP_S = 8.0
 #: Jobs in a row that die before a worker calls: then the set-up is wrong, not the weather.
 FAILED_JOBS = 3
 
@@ -83,6 +87,38 @@ def start_kernel(config: Execution, run_dir: Path) -> Any:
             exit_mode="cleanup",
         )
     )
+
+
+def kernel_lives(kernel: Any) -> bool:
+    """Whether the processes between the kernel and its workers are there."""
+    for executor in kernel.executors.values():
+        process = getattr(executor, "interchange_proc", None)
+        if process is not None and process.poll() is not None:
+            return False
+    return True
+
+
+def stop_kernel(kernel: Any) -> None:
+    """End a kernel and its jobs; never hangs, whatever state Parsl is in.
+
+    Parsl asks its interchange about workers before it cancels their jobs, and waits for an answer
+    for ever.
+    """
+    if not kernel_lives(kernel):
+        for executor in kernel.executors.values():
+            if hasattr(executor, "command_client"):
+                executor.command_client.ok = False
+            if jobs := list(getattr(executor, "blocks_to_job_id", {}).values()):
+                with contextlib.suppress(Exception):
+                    executor.provider.cancel(jobs)
+
+    def clean() -> None:
+        with contextlib.suppress(Exception):
+            kernel.cleanup()
+
+    thread = threading.Thread(target=clean, daemon=True, name="metamd-stop-parsl")
+    thread.start()
+    thread.join(STOP_S)
 
 
 def _executor(config: Execution, label: str) -> Any:

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from metamd.blocks import CPU, GPU, start_kernel
+from metamd.blocks import CPU, GPU, kernel_lives, start_kernel, stop_kernel
 from metamd.config import Execution
 from metamd.errors import TaskError
 from metamd.programs import (
@@ -131,8 +131,11 @@ class Executor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stop_kernel()
+
+    def _stop_kernel(self) -> None:
         if self._kernel is not None:
-            self._kernel.cleanup()
+            stop_kernel(self._kernel)
             self._kernel = None
 
     def run(self, title: str, tasks: Sequence[Task]) -> list[dict[str, Any] | Failure]:
@@ -164,25 +167,26 @@ class Executor:
     ) -> None:
         waiting.reverse()
         ended: queue.SimpleQueue[tuple[int, Future[dict[str, Any]]]] = queue.SimpleQueue()
-        running: set[int] = set()
+        running: dict[int, Future[dict[str, Any]]] = {}
         tries: dict[int, _Tries] = {}
         while waiting or running:
             while waiting and len(running) < IN_FLIGHT:
                 k = waiting.pop()
-                running.add(k)
-                future = self._submit(tasks[k])
+                running[k] = future = self._submit(tasks[k])
                 future.add_done_callback(lambda f, k=k: ended.put((k, f)))  # type: ignore[misc]
-            try:
-                k, future = ended.get(timeout=0.2)
-            except queue.Empty:
-                pass
-            else:
-                running.discard(k)
-                outcome = self._outcome(tasks[k], future, tries.setdefault(k, _Tries()))
+            k, back = _next(ended)
+            if back is not None and running.get(k) is back:
+                del running[k]
+                outcome = self._outcome(tasks[k], back, tries.setdefault(k, _Tries()))
                 if outcome is None:
                     waiting.append(k)
                 else:
                     results[k] = outcome
+            elif running and not kernel_lives(self._kernel):
+                # Parsl's own process was killed: a new one, and all that was out goes out again.
+                self._stop_kernel()
+                waiting += sorted(running, reverse=True)
+                running.clear()
             if bar.due or file.due:
                 partly = sum(_progress_of(tasks[k].folder) for k in sorted(running)[:_LOOKED_AT])
                 bar.update(len(results) + partly)
@@ -248,6 +252,16 @@ class Executor:
             return None
         reason = answer["error"].replace(str(task.folder), str(folder))
         return Failure(task.title, folder, reason)
+
+
+def _next(
+    ended: queue.SimpleQueue[tuple[int, Future[dict[str, Any]]]],
+) -> tuple[int, Future[dict[str, Any]] | None]:
+    """The next task that came back; none after a moment without."""
+    try:
+        return ended.get(timeout=0.2)
+    except queue.Empty:
+        return -1, None
 
 
 def _reason_of_jobs(error: BaseException) -> str:

@@ -54,7 +54,7 @@ def plumed_file(bias: Bias, atoms: Atoms, temperature_k: float, plugin: Path, st
     return "\n".join([f"LOAD FILE={plugin}", UNITS, *actions, printing]) + "\n"
 
 
-def wte_file(wte: Wte, sigma_ev: float, temperature_k: float, stride: int) -> str:
+def wte_file(wte: Wte, sigma_ev: float, temperature_k: float, stride: int, walls: str = "") -> str:
     """PLUMED input for the well-tempered ensemble: METAD on the potential energy (eV, ps).
 
     M. Bonomi and M. Parrinello, Phys. Rev. Lett. 104, 190601 (2010).
@@ -64,8 +64,14 @@ def wte_file(wte: Wte, sigma_ev: float, temperature_k: float, stride: int) -> st
         f"{UNITS}\nenergy: ENERGY\n"
         f"wte: METAD ARG=energy SIGMA={sigma_ev:.6g} HEIGHT={height:.6g} PACE={wte.pace} "
         f"TEMP={temperature_k:g} BIASFACTOR={wte.biasfactor:g} FILE={METAD_HILLS}\n"
+        f"{walls}"
         f"PRINT ARG=energy,wte.bias FILE=COLVAR STRIDE={stride}\n"
     )
+
+
+def walls(wall_ang: float | None, n_atoms: int) -> str:
+    """Lines that keep a cluster together; none without a wall."""
+    return "" if wall_ang is None else "\n".join(_wall_lines(wall_ang, n_atoms)) + "\n"
 
 
 def _wall_lines(wall_ang: float, n_atoms: int) -> list[str]:

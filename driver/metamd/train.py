@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -337,13 +336,18 @@ def _freeze(folder: Path, flag: str, compress: bool) -> dict[str, Any]:
 
 
 def _last_checkpoint(folder: Path, name: str) -> str | None:
-    """Checkpoint that an interrupted training left, as ``dp train --restart`` wants it."""
-    index = folder / "checkpoint"
-    if not index.exists():
-        return None
-    match = re.search(r'model_checkpoint_path: "([^"]+)"', index.read_text())
-    found = match.group(1) if match else name
-    return found if (folder / f"{found}.index").exists() else None
+    """The newest whole checkpoint in a folder, as ``dp train --restart`` wants it.
+
+    A training that was killed while it wrote one leaves some of its three files.
+    """
+    found = []
+    for index in folder.glob(f"{name}-*.index"):
+        stem = index.name.removesuffix(".index")
+        number = stem.rpartition("-")[2]
+        whole = (folder / f"{stem}.meta").exists() and any(folder.glob(f"{stem}.data-*"))
+        if number.isdigit() and whole:
+            found.append((int(number), stem))
+    return max(found)[1] if found else None
 
 
 class _LearningCurve:

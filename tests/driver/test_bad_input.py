@@ -173,3 +173,27 @@ def test_status_of_a_folder_that_is_none(
     assert status == 2
     assert "not a metamd work folder" in printed
     assert os.listdir(tmp_path) == []
+
+
+def test_the_first_single_point_leaves_no_file_where_the_person_stands(
+    ethanol: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from metamd.config import load_config
+    from metamd.loop.check import check_reference
+
+    (tmp_path / "program.py").write_text(
+        "from pathlib import Path\n"
+        "from ase.calculators.emt import EMT\n"
+        "class Program(EMT):\n"
+        "    def calculate(self, *a, **k):\n"
+        "        Path('program.out').write_text('as ORCA does')\n"
+        "        super().calculate(*a, **k)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = run_file(tmp_path, "tblite.ase:TBLite", "program:Program")
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if "GFN2" not in line))
+    stand = tmp_path / "here"
+    stand.mkdir()
+    monkeypatch.chdir(stand)
+    check_reference(load_config(path), ethanol)
+    assert list(stand.iterdir()) == []

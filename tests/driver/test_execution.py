@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -54,6 +55,10 @@ def fills(folder):
             f.write(bytes(1 << 16))
             f.flush()
 
+def writes(folder):
+    Path("output").write_text("as a program's calculator does")
+    return {}
+
 def device(folder, arm=None):
     time.sleep(0.5)
     return {"device": os.environ.get("CUDA_VISIBLE_DEVICES", ""), "pid": os.getpid()}
@@ -94,6 +99,15 @@ def test_tasks_run_once_and_failures_say_why(helpers: Path) -> None:
             executor.run_all("squares", tasks([-7]))
 
 
+def test_a_task_works_in_its_own_folder(helpers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs behind ASE calculators write where they stand: two tasks must not share that."""
+    monkeypatch.chdir(helpers)
+    answers = [run_task("task_functions:writes", f"w{k}", {}, OWNER) for k in range(2)]
+    assert answers == [{"result": {}}] * 2
+    assert all((helpers / f"w{k}" / "output").exists() for k in range(2))
+    assert Path.cwd() == helpers
+
+
 def test_killed_workers_and_programs_go_on_in_their_folders(helpers: Path) -> None:
     """A SIGKILL is nobody's mistake: no failure, no new folder, the second try finds the first."""
     tasks = [
@@ -108,6 +122,29 @@ def test_killed_workers_and_programs_go_on_in_their_folders(helpers: Path) -> No
     assert isinstance(failure, Failure)
     assert "its worker was lost" in failure.reason
     assert not list(helpers.glob("worker.*"))
+
+
+def test_a_killed_interchange_is_replaced(helpers: Path) -> None:
+    """Parsl's process between driver and workers dies: the task is done all the same, once."""
+    task = Task("task_functions:slow", helpers / "slow", {"seconds": 3}, "slow")
+    with Executor(Execution(workers=1), helpers / "logs") as executor:
+        executor.run_all("first", [Task("task_functions:count", helpers / "c", {"value": 1}, "c")])
+        interchange = executor._kernel.executors["metamd"].interchange_proc
+
+        def kill() -> None:
+            wait_for(lambda: (helpers / "slow" / "pid").exists(), 60)
+            interchange.kill()
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        (result,) = executor.run_all("slow", [task])
+        thread.join()
+        assert executor._kernel.executors["metamd"].interchange_proc is not interchange
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 10
+    assert result["pid"] > 0
+    events = [x.split()[3] for x in (helpers / "slow" / ".task-lock").read_text().splitlines()]
+    assert events.count("finished") == 1
 
 
 def test_time_limits_end_a_task_and_say_so(helpers: Path) -> None:

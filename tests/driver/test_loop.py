@@ -29,6 +29,7 @@ from metamd.predict import predict
 from metamd.reference import fingerprint
 from metamd.repulsion import zbl_energy_ev
 from metamd.status import read_status
+from metamd.train import _last_checkpoint
 
 from .conftest import ETHANOL
 from .test_execution import wait_for
@@ -111,20 +112,31 @@ def start(folder: Path, work: Path, *more: str) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def descendants(pid: int) -> list[int]:
-    """Processes that a driver started, and theirs."""
+def descendants(pid: int, work: Path) -> list[int]:
+    """Processes that a driver started, theirs, and its workers (Parsl lets them loose)."""
     parents = {}
+    workers = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        parents[int(stat.parent.name)] = int(fields[1])
-    found, new = [], [pid]
+        child = int(stat.parent.name)
+        parents[child] = int(fields[1])
+        if child != pid and str(work).encode() in _words(child):
+            workers.append(child)
+    found, new = list(workers), [pid, *workers]
     while new:
         new = [child for child, parent in parents.items() if parent in new]
         found += new
-    return found
+    return sorted(set(found) - {pid})
+
+
+def _words(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def kill_at_random(folder: Path, work: Path, delays: Sequence[float], seed: int) -> int:
@@ -139,7 +151,7 @@ def kill_at_random(folder: Path, work: Path, delays: Sequence[float], seed: int)
         deadline = time.monotonic() + delay
         while time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.1)
-        if number % 3 == 2 and (below := descendants(process.pid)):
+        if number % 3 == 2 and (below := descendants(process.pid, work)):
             try:
                 os.kill(rng.choice(below), signal.SIGKILL)
                 time.sleep(2.0)
@@ -184,11 +196,10 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     driver_killed_at(work / "iteration-0/sample/metamd/walker-0/walker.log")
     process = start(folder, work)
-    checkpoint = work / "iteration-0/train/all/seed-1/checkpoint"
+    checkpoint = work / "iteration-0/train/all/seed-1/model.ckpt-100.meta"
     wait_for(lambda: process.poll() is not None or checkpoint.exists(), 400)
-    for pid in descendants(process.pid):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"train" in words:
+    for pid in descendants(process.pid, work):
+        if b"train" in _words(pid).split(b"\0"):
             os.kill(pid, signal.SIGKILL)
     wait_for(lambda: process.poll() is not None or (work / "iteration-1").exists(), 400)
     assert process.poll() is None, (folder / "screen.log").read_text()[-3000:]
@@ -329,9 +340,8 @@ def test_killed_training_went_on_from_its_checkpoint(killed: Path) -> None:
 def test_warm_start_took_the_weights(killed: Path) -> None:
     log = (killed / "iteration-1/train/all/seed-1/train.log").read_text()
     assert "iteration-0/train/all/seed-1/model.ckpt" in log
-    first = (killed / "iteration-0/train/all/seed-1/lcurve.out").read_text().splitlines()
-    second = (killed / "iteration-1/train/all/seed-1/lcurve.out").read_text().splitlines()
-    cold, warm = float(first[1].split()[1]), float(second[1].split()[1])
+    curves = [np.loadtxt(killed / f"iteration-{k}/train/all/seed-1/lcurve.out") for k in (0, 1)]
+    cold, warm = (float(curve[0, 5]) for curve in curves)  # force RMSE, held out, at step 0
     assert warm < 0.8 * cold
 
 
@@ -358,6 +368,17 @@ def test_models_repel_where_no_data_can_be(killed: Path) -> None:
     # The nets of the other atoms, trained for seconds, still say something.
     assert force[0] == pytest.approx(zbl, rel=0.01)
     assert (force[:5] > 10).all()
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    """``dp`` killed between the files of one: the one before is taken, or none."""
+    assert _last_checkpoint(tmp_path, "model.ckpt") is None
+    for number in (900, 1000, 1100):
+        for end in ("data-00000-of-00001", "index", "meta"):
+            (tmp_path / f"model.ckpt-{number}.{end}").touch()
+    assert _last_checkpoint(tmp_path, "model.ckpt") == "model.ckpt-1100"
+    (tmp_path / "model.ckpt-1100.meta").unlink()
+    assert _last_checkpoint(tmp_path, "model.ckpt") == "model.ckpt-1000"
 
 
 @pytest.mark.slow

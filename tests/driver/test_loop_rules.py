@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from ase.io import read
 
 from metamd import deck
 from metamd.config import Bias, Loop, RunConfig, parse_config
+from metamd.errors import TaskError
 from metamd.frames import Frames
+from metamd.label import LabelResult
 from metamd.loop import rules
-from metamd.loop.iteration import within_budget
+from metamd.loop.iteration import within_budget, without_wild
 from metamd.loop.pick import Picked, _bands, _with_mean
 from metamd.plumed_input import HILLS, carry_hills, plumed_file
 from metamd.predict import Predictions
@@ -205,3 +208,17 @@ def test_zbl_is_lammps_s_zbl(tmp_path: Path) -> None:
     inner = table[:, 0] <= 0.7
     np.testing.assert_allclose(table[inner, 2], zbl_energy_ev(table[inner, 0], 6, 1), rtol=1e-9)
     assert (table[table[:, 0] >= 1.4, 1:] == 0).all()
+
+
+def test_frames_that_the_reference_calls_exploded_are_set_aside() -> None:
+    pool = frames(4).with_info(frame=np.array([3, 5, 7, 9]))
+    forces = np.ones((4, 9, 3))
+    forces[2, 4, 1] = -250.0
+    labelled = replace(pool, energy=np.zeros(4), forces=forces)
+    kept = without_wild(LabelResult(labelled, computed=4), 100.0)
+    assert kept.frames.info["frame"].tolist() == [3, 5, 9]
+    assert kept.computed == 3
+    assert kept.failures[0]["frame"] == 7
+    assert "250 eV/A" in kept.failures[0]["reason"]
+    with pytest.raises(TaskError, match="every frame"):
+        without_wild(LabelResult(labelled), 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -230,17 +231,20 @@ def cluster() -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("wall_ang", [7.0, None])
-def test_a_wall_keeps_ten_hot_waters_together(wall_ang: float | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["metamd", "md", "free"])
+def test_a_wall_keeps_ten_hot_waters_together(method: str, tmp_path: Path) -> None:
     """Without the wall they evaporate."""
-    bias = {"height_ev": 0.05, "sigma": 0.5, "pace": 50, "wall_ang": wall_ang}
-    frames, outcome = run(tmp_path / "cluster", WATER, cluster(), method="metamd", bias=bias,
-                          engine="reference", temperature_k=900.0, steps=12000, stride=200,
-                          timestep_fs=0.5, allow_bond_breaking=True)  # fmt: skip
+    bias = {"height_ev": 0.05, "sigma": 0.5, "pace": 50, "wall_ang": 7.0}
+    changes: dict[str, Any] = {"method": "metamd", "bias": bias}
+    if method != "metamd":
+        changes = {"wall_ang": 7.0 if method == "md" else None}
+    frames, outcome = run(tmp_path / "cluster", WATER, cluster(), temperature_k=900.0, steps=8000,
+                          stride=200, timestep_fs=0.5, allow_bond_breaking=True,
+                          **changes)  # fmt: skip
     assert outcome["stopped"] is None
     centre = frames.positions.mean(axis=1, keepdims=True)
     farthest = np.linalg.norm(frames.positions - centre, axis=2).max()
-    assert (farthest < 8.5) == (wall_ang is not None), farthest
+    assert (farthest < 8.5) == (method != "free"), farthest
 
 
 def test_restraint_of_a_persons_own_plumed_file(ethanol: Atoms, tmp_path: Path) -> None:
@@ -278,3 +282,16 @@ def test_hot_npt_has_a_volume_that_follows_the_pressure(tmp_path: Path) -> None:
 def test_keys_of_another_method_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Sample.model_validate({"name": "arm", **settings})
+
+
+def test_a_walkers_folder_runs_by_hand_from_anywhere(ethanol: Atoms, tmp_path: Path) -> None:
+    from metamd.sample.folder import write_walker
+
+    (tmp_path / "walker").mkdir()
+    write_walker(tmp_path / "walker", Sample(name="md", steps=10, stride=5), XTB, ethanol, 0)
+    done = subprocess.run(
+        [sys.executable, "-m", "metamd.sample.walker", "walker"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "3 frames" in done.stdout
+    assert len(load_npz(tmp_path / "walker" / "frames.npz")) == 3

@@ -43,8 +43,7 @@ def test_readme_quotes_what_is_there(folder: Path) -> None:
     for name in quoted:
         assert (ROOT / name).exists(), f"{folder.name}/README.md: no such file: {name}"
     there = {
-        path.relative_to(ROOT).as_posix()
-        for path in (*folder.glob("*.toml"), *folder.glob("*.py"))
+        path.relative_to(ROOT).as_posix() for path in (*folder.glob("*.toml"), *folder.glob("*.py"))
     }
     assert there <= quoted, f"not in {folder.name}/README.md: {sorted(there - quoted)}"
 

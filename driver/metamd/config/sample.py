@@ -137,6 +137,9 @@ class Sample(Table):
     """Keys of method = "nms"."""
     rattle: Rattle | None = None
     """Keys of method = "rattle"."""
+    wall_ang: PositiveFloat | None = None
+    """Wall on the distance of every atom from the centre, A, for md and wte (metamd has its own in
+    the bias): a hot cluster evaporates without."""
     plumed: Path | None = None
     """A person's own PLUMED file, instead of the one made here."""
     deck: Path | None = None
@@ -162,6 +165,8 @@ class Sample(Table):
             raise ValueError(
                 'method = "metamd" needs a [sample.bias] table (or plumed = "own.dat")'
             )
+        if self.wall_ang is not None and (self.method not in ("md", "wte") or self.plumed):
+            raise ValueError('wall_ang belongs to method = "md" or "wte"; metamd has bias.wall_ang')
         if self.method == "wte" and self.plumed:
             raise ValueError('plumed = "own.dat" belongs to method = "metamd" or "md"')
         if self.rigid_water and not (self.engine == "model" or self.commands):
@@ -177,7 +182,8 @@ class Sample(Table):
     @property
     def biased(self) -> bool:
         """Whether a PLUMED file acts on the dynamics."""
-        return self.method in ("metamd", "wte") or self.plumed is not None
+        walled = self.wall_ang is not None
+        return self.method in ("metamd", "wte") or self.plumed is not None or walled
 
     @property
     def moves(self) -> bool:

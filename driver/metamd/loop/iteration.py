@@ -6,7 +6,7 @@ again on disk, so that running an iteration again after a kill gives the same st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from metamd.errors import TaskError
 from metamd.execution import Executor
 from metamd.frames import Frames, save_npz
 from metamd.judge import cluster_labels
-from metamd.label import label_frames
+from metamd.label import LabelResult, label_frames
 from metamd.loop.pick import Picked, pick_unlabelled
 from metamd.loop.rules import reference_steps
 from metamd.plumed_input import HILLS
@@ -184,6 +184,7 @@ class Iteration:
         if self.number == 0 and c.loop.data:
             self.state.selected[GIVEN_DATA] = self._given_data()
         roles: dict[str, str] = {arm.name: arm.role for arm in c.sample}
+        limits = {arm.name: arm.max_force_ev_per_ang for arm in c.sample if arm.role == "train"}
         for name, frames in within_budget(self.state.selected, roles, budget).items():
             folder = self.folder / "label" / name
             result = label_frames(
@@ -195,6 +196,9 @@ class Iteration:
                 self.run.executor,
                 self.run.atoms,
             )
+            limit = limits.get(name) if self.samples_with_model else None
+            if limit is not None:
+                result = without_wild(result, limit)
             save_npz(result.frames, folder / "labelled.npz")
             self.state.labels[name] = result
             for failure in result.failures[:3]:
@@ -336,6 +340,41 @@ class Iteration:
             system=self.config.system,
             clusters=cluster_labels,
         )
+
+
+def without_wild(result: LabelResult, max_force_ev_per_ang: float) -> LabelResult:
+    """Labels without frames that the reference calls exploded; they become failures.
+
+    A model may walk calmly where the reference has forces that would spoil a training.
+
+    Raises:
+        TaskError: nothing is left.
+    """
+    assert result.frames.forces is not None
+    largest = np.abs(result.frames.forces).max(axis=(1, 2))
+    wild = np.flatnonzero(largest > max_force_ev_per_ang)
+    if not len(wild):
+        return result
+    if len(wild) == len(largest):
+        raise TaskError(
+            f"the reference's forces exceed {max_force_ev_per_ang:g} eV/A in every frame that the "
+            "models asked a label for; train longer, or lower loop.select.trust_upper_ev_per_ang"
+        )
+    number = result.frames.info.get("frame", np.arange(len(largest)))
+    set_aside = [
+        {
+            "frame": int(number[k]),
+            "reason": f"the reference's force reaches {largest[k]:.3g} eV/A, above "
+            f"max_force_ev_per_ang = {max_force_ev_per_ang:g}",
+        }
+        for k in wild
+    ]
+    return replace(
+        result,
+        frames=result.frames[np.flatnonzero(largest <= max_force_ev_per_ang)],
+        computed=result.computed - len(wild),
+        failures=[*result.failures, *set_aside],
+    )
 
 
 def within_budget(

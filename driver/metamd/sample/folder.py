@@ -65,9 +65,13 @@ def _write_plumed(folder: Path, arm: Sample, atoms: Atoms, walker: int) -> None:
     elif arm.method == "wte":
         assert arm.wte is not None
         assert arm.wte.sigma_ev is not None
+        walls = plumed_input.walls(arm.wall_ang, len(atoms))
         path.write_text(
-            plumed_input.wte_file(arm.wte, arm.wte.sigma_ev, arm.temperature_k, arm.stride)
+            plumed_input.wte_file(arm.wte, arm.wte.sigma_ev, arm.temperature_k, arm.stride, walls)
         )
+    elif arm.wall_ang is not None:
+        walls = plumed_input.walls(arm.wall_ang, len(atoms))
+        path.write_text(f"{plumed_input.UNITS}\n{walls}")
     elif arm.bias is not None:
         if plugin is None:
             raise InputError(

@@ -7,6 +7,7 @@ and forces, so no bias and no thermostat noise can be in them.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -219,11 +220,14 @@ def run_walker(folder: Path) -> dict[str, Any]:
 def main() -> int:
     folder = Path(sys.argv[1]).resolve()
     try:
-        result = run_walker(folder)
+        with contextlib.chdir(folder):
+            result = run_walker(folder)
     except MetamdError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return error.exit_status
     (folder / "outcome.json").write_text(json.dumps(result))
+    stopped = f"; stopped: {result['stopped']}" if result["stopped"] else ""
+    print(f"{result['frames']} frames{stopped}")
     return 0
 
 

@@ -42,7 +42,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "W. L. Jorgensen, J. Chandrasekhar, J. D. Madura, R. W. Impey, M. L. Klein, J. Chem. Phys. "
         "79, 926 (1983), doi:10.1063/1.445869",
     ),
-    "rdkit": ("RDKit (structure from SMILES)", "RDKit: Open-source cheminformatics"),
+    "rdkit": (
+        "RDKit (structure from SMILES)",
+        "RDKit: Open-source cheminformatics, doi:10.5281/zenodo.591637",
+    ),
     "packmol": (
         "packmol",
         "L. Martinez, R. Andrade, E. G. Birgin, J. M. Martinez, J. Comput. Chem. 30, 2157 (2009), "
