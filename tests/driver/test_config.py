@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from metamd.cli import app
-from metamd.config import load_compare, load_config, schema_json
+from metamd.config import load_config, schema_json
 from metamd.errors import InputError
 from metamd.template import run_file_text
 from metamd.validate.citations import run_citations
