@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from metamd.cli import app
-from metamd.config import load_config, schema_json
+from metamd.config import load_compare, load_config, schema_json
 from metamd.errors import InputError
 from metamd.template import run_file_text
 from metamd.validate.citations import run_citations
@@ -59,10 +59,14 @@ def test_bad_run_file_is_refused_with_file_and_key(case: str, tmp_path: Path) ->
 
 
 def test_good_run_files() -> None:
-    config = load_config(ROOT / "inputs" / "ethanol" / "run.toml")
-    assert config.system.structure is not None
-    assert config.system.structure.is_absolute()
-    assert {arm.method for arm in config.sample} == {"md", "metamd"}
+    # compare.toml is of another kind: a run file is inside.
+    paths = [path for path in ROOT.glob("inputs/*/*.toml") if path.name != "compare.toml"]
+    assert {path.parent.name for path in paths} >= {"ethanol", "ethylene_glycol", "nacl"}
+    for path in paths:
+        config = load_compare(path) if path.name.startswith("compare") else load_config(path)
+        assert config.system.structure is None or config.system.structure.is_absolute()
+    compared = load_config(ROOT / "inputs" / "ethanol" / "run.toml")
+    assert {arm.method for arm in compared.sample} == {"md", "metamd"}
 
 
 def test_schema_names_every_table_and_documents_every_key() -> None:
