@@ -3,7 +3,7 @@
     metamd sample inputs/ethylene_glycol/pool.toml -w POOL
     python inputs/ethylene_glycol/flatten_study.py POOL --workdir STUDY
 
-Both trainings end with 1000 frames and have made 7000 steps in all.  Errors are those on frames
+Both trainings end with 1000 frames and have made 19 200 steps in all.  Errors are those on frames
 that neither of them was trained on, cluster by cluster.  What is done is not done again.
 """
 
