@@ -3,11 +3,11 @@
 What the command line does, as functions:
 
 - ``run(config, workdir)``: a whole study, from a run file or a dictionary;
-- ``status(workdir)``, ``report(workdir)``, ``trace(workdir, ...)``: look at one;
+- ``read_status(workdir)``, ``write_report(workdir)``, ``trace(workdir, ...)``: look at one;
 - ``load_config(path)``: a run file, checked;
 - ``load_frames(path)``: frames from a DeePMD system, extended XYZ, dump or npz;
-- ``select(frames, config)``: choose among frames;
-- ``predict(models, frames)``: energies and forces of DeePMD models.
+- ``select_frames(frames, config)``: choose among frames;
+- ``predict_frames(models, frames)``: energies and forces of DeePMD models.
 
 Nothing is imported until it is asked for: LAMMPS loads this package to find its plugin, and must
 not pay for TensorFlow.
@@ -20,20 +20,22 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+# No name here is a module's as well: importing the module would put it in the function's place.
 _WHERE = {
-    "run": "metamd.api",
-    "status": "metamd.api",
-    "report": "metamd.api",
-    "trace": "metamd.api",
-    "load_config": "metamd.config",
-    "load_frames": "metamd.frames",
-    "select": "metamd.select",
-    "predict": "metamd.predict",
+    "run": ("metamd.api", "run"),
+    "read_status": ("metamd.api", "status"),
+    "write_report": ("metamd.api", "report"),
+    "trace": ("metamd.api", "trace"),
+    "load_config": ("metamd.config", "load_config"),
+    "load_frames": ("metamd.frames", "load_frames"),
+    "select_frames": ("metamd.select", "select"),
+    "predict_frames": ("metamd.predict", "predict"),
 }
 __all__ = ["__version__", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
+        module, attribute = _WHERE[name]
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'metamd' has no attribute {name!r}")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from metamd.config import Dataset
 from metamd.errors import DataError
 from metamd.frames import Frames, content_hash, save_deepmd, save_npz
-from metamd.workspace import MANIFEST, fingerprint, read_manifest, set_aside, write_json
+from metamd.identity import fingerprint
+from metamd.workspace import MANIFEST, read_manifest, set_aside, write_json
 
 
 @dataclass(frozen=True)

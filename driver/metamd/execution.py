@@ -33,7 +33,7 @@ from metamd.programs import (
 )
 from metamd.progress import ProgressFile, TaskProgress
 from metamd.worker import process_start, report_progress, run_task
-from metamd.workspace import fingerprint, finished_result, read_manifest, set_aside
+from metamd.workspace import finished_result, read_manifest, set_aside, task_fingerprint
 
 __all__ = [
     "Executor",
@@ -75,7 +75,7 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint([self.function, self.arguments])
+        return task_fingerprint(self.function, self.arguments, self.folder.resolve())
 
     @property
     def kind(self) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
+from metamd import identity
 from metamd.config import Reference, System
 from metamd.errors import InputError, ReferenceFailed
 from metamd.units import virial_from_ase_stress
@@ -98,12 +97,10 @@ def single_point(calculator: Calculator, atoms: Atoms) -> SinglePoint:
 
 def fingerprint(reference: Reference, system: System) -> str:
     """Names one reference method: labels may be taken over only between equal fingerprints."""
-    text = json.dumps(
+    return identity.fingerprint(
         {
-            "reference": reference.model_dump(mode="json"),
+            "reference": identity.table_identity(reference, exclude=set()),
             "charge": system.charge,
             "multiplicity": system.multiplicity,
-        },
-        sort_keys=True,
+        }
     )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

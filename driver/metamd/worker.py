@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from metamd import __version__
 from metamd.errors import MetamdError, ProgramKilled
-from metamd.workspace import MANIFEST, fingerprint, finished_result, write_json
+from metamd.workspace import MANIFEST, finished_result, task_fingerprint, write_json
 
 #: Seconds that a task waits for the last try's process to let go of its folder.
 FOLDER_WAIT_S = 60.0
@@ -54,7 +54,7 @@ def run_task(
         with (where / LOCK).open("a") as lock:
             if not _lock(lock):
                 return {"error": f"{where} is still in use by an earlier try"}
-            print_ = fingerprint([function, arguments])
+            print_ = task_fingerprint(function, arguments, where)
             if (done := finished_result(where, print_)) is not None:
                 return {"result": done}
             start = time.time()

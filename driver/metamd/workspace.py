@@ -6,7 +6,6 @@ place; a failed try is kept under another name; two runs in one folder are refus
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -19,6 +18,7 @@ from filelock import FileLock, Timeout
 from metamd import __version__
 from metamd.config import RunConfig
 from metamd.errors import WorkspaceError
+from metamd.identity import fingerprint, plain, table_identity, without_places
 
 MANIFEST = "manifest.json"
 RUN_FILE = "run.json"
@@ -28,26 +28,17 @@ def write_json(path: Path, data: Any) -> None:
     """Write JSON so that the file is complete or absent, also after a power cut."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     with partial.open("w") as handle:
-        json.dump(data, handle, indent=2, default=_plain)
+        json.dump(data, handle, indent=2, default=plain)
         handle.write("\n")
         handle.flush()
         os.fsync(handle.fileno())
     partial.replace(path)
 
 
-def _plain(value: Any) -> Any:
-    """JSON for what numpy and pathlib give."""
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
-
-
-def fingerprint(data: Any) -> str:
-    """Short hash of anything JSON can hold; names a task's input."""
-    text = json.dumps(data, sort_keys=True, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def task_fingerprint(function: str, arguments: dict[str, Any], folder: Path) -> str:
+    """Names a task: the same function with the same arguments, also after the run has moved."""
+    root = next((p for p in folder.parents if (p / RUN_FILE).exists()), None)
+    return fingerprint([function, without_places(arguments, root)])
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -131,7 +122,7 @@ class Workspace:
 
     def _check_same_run(self) -> None:
         """A folder belongs to one run; only where it executes may change."""
-        current = json.loads(self.config.model_dump_json(by_alias=True, exclude={"execution"}))
+        current = table_identity(self.config, exclude={"execution"})
         stored_path = self.path / RUN_FILE
         if not stored_path.exists():
             write_json(stored_path, {"metamd_version": __version__, "config": current})

@@ -32,8 +32,8 @@ def test_the_example_script_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert "the first is of step 0" in done.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ethanol.xyz", "runs", "script.py"]
-    assert metamd.status(tmp_path / "runs/mine").state == "interrupted"
-    page = metamd.report(tmp_path / "runs/mine")
+    assert metamd.read_status(tmp_path / "runs/mine").state == "interrupted"
+    page = metamd.write_report(tmp_path / "runs/mine")
     assert page.stat().st_size > 1000
 
 
@@ -43,6 +43,14 @@ def test_bad_input_is_an_exception(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such run file"):
         metamd.run(tmp_path / "no.toml")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_function_hides_behind_a_module() -> None:
+    """``import metamd.x`` sets ``metamd.x``: a function of that name would be gone."""
+    package = Path(metamd.__file__).parent
+    modules = {path.stem for path in package.glob("*.py")} | {p.name for p in package.iterdir()}
+    assert "predict" in modules
+    assert not modules & set(metamd.__all__)
 
 
 def test_every_function_is_documented() -> None:

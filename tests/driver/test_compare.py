@@ -344,7 +344,7 @@ def test_the_command_from_start_to_report(tmp_path: Path) -> None:
     path = written(tmp_path, FILE + "[execution]\nworkers = 2\n")
     command = [sys.executable, "-m", "metamd.cli", "compare", str(path), "-w",
                str(tmp_path / "work"), "--json"]  # fmt: skip
-    first = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
+    first = subprocess.run(command, capture_output=True, text=True, timeout=1700, check=False)
     assert first.returncode == 0, first.stderr[-2000:]
     summary = json.loads(first.stdout)
     assert summary["status"] == "finished"

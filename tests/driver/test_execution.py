@@ -155,9 +155,9 @@ def test_time_limits_end_a_task_and_say_so(helpers: Path) -> None:
     assert json.loads((helpers / "slow" / "failure.json").read_text())["reason"] == answer["error"]
     sleeper = "sleep 1234.5"
     start = time.monotonic()
-    with pytest.raises(OutOfTime), _time_limit(0.3):
+    with pytest.raises(OutOfTime), _time_limit(2.0):  # ample to start it on a busy machine
         run_program(sleeper.split(), helpers, "log")
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
     found = subprocess.run(["pgrep", "-f", f"^{sleeper}$"], capture_output=True, text=True)
     assert found.stdout == ""
 

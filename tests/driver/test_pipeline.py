@@ -110,7 +110,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work folder of an undisturbed run."""
     folder = tmp_path_factory.mktemp("run")
     process = start(folder, folder / "work")
-    assert process.wait(400) == 0, (folder / "screen.log").read_text()[-3000:]
+    assert process.wait(1500) == 0, (folder / "screen.log").read_text()[-3000:]
     return folder / "work"
 
 

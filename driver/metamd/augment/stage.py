@@ -11,7 +11,8 @@ from metamd.augment.springs import Springs, fit_springs, load_springs
 from metamd.config import Augment
 from metamd.errors import InputError
 from metamd.frames import Frames, content_hash, load_frames, save_deepmd
-from metamd.workspace import MANIFEST, fingerprint, read_manifest, set_aside, write_json
+from metamd.identity import fingerprint, table_identity
+from metamd.workspace import MANIFEST, read_manifest, set_aside, write_json
 
 SYSTEM, SPRINGS = "system", "springs.json"
 
@@ -64,7 +65,7 @@ def augment_system(
     """
     frames = load_frames(train)
     hashes = [content_hash(some) for some in (frames, thermal) if some is not None]
-    asked = fingerprint([*hashes, temperature_k, config.model_dump(mode="json")])
+    asked = fingerprint([*hashes, temperature_k, table_identity(config, exclude=set())])
     manifest = read_manifest(folder)
     if manifest is not None and manifest["fingerprint"] == asked:
         result: dict[str, Any] = manifest["result"]

@@ -135,7 +135,11 @@ def _first_problem(error: ValidationError) -> str:
     first = problems[0]
     key = ""
     for part in first["loc"]:
-        key += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if key else str(part)
+        if isinstance(part, int):
+            key += f"[{part + 1}]"
+        else:
+            name = part if part.isprintable() else repr(part)
+            key += f".{name}" if key else name
     message = {
         "extra_forbidden": "unknown key",
         "missing": "is missing",

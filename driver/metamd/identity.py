@@ -1,0 +1,102 @@
+"""What makes two inputs the same, wherever they lie: a run may move to another folder or machine.
+
+Files that a run file names count by name and content, files in the work folder by their place in
+it.  Nothing here depends on where either of them is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+#: Of larger files the beginning, the end and the size stand for the content.
+WHOLE_BYTES = 64 * 2**20
+_PART_BYTES = 2**20
+
+
+def fingerprint(data: Any) -> str:
+    """Short hash of anything JSON can hold (paths and arrays as well)."""
+    text = json.dumps(data, sort_keys=True, default=plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plain(value: Any) -> Any:
+    """JSON for what numpy and pathlib give."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def content_hash(path: Path) -> str:
+    """Short hash of a file, or of all files below a folder and their names."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        digest.update(file.relative_to(path).as_posix().encode())
+        for part in _content(file):
+            digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _content(file: Path) -> Iterator[bytes]:
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        if size <= WHOLE_BYTES:
+            while part := handle.read(_PART_BYTES):
+                yield part
+            return
+        yield handle.read(_PART_BYTES)
+        handle.seek(-_PART_BYTES, 2)
+        yield handle.read(_PART_BYTES)
+        yield str(size).encode()
+
+
+def table_identity(table: BaseModel, exclude: set[str]) -> dict[str, Any]:
+    """A run file's content for JSON, without defaults and without places.
+
+    A key that a later version adds leaves it as it is; a file of other content changes it.
+
+    Args:
+        table: the checked run file, its paths absolute and there.
+        exclude: tables that may change within a run.
+    """
+    values = table.model_dump(by_alias=True, exclude_defaults=True, exclude=exclude)
+    identity: dict[str, Any] = _files_by_content(values)
+    return identity
+
+
+def _files_by_content(value: Any) -> Any:
+    if isinstance(value, Path):
+        return {"file": value.name, "content": content_hash(value)}
+    if isinstance(value, dict):
+        return {k: _files_by_content(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_files_by_content(v) for v in value]
+    return value
+
+
+def without_places(value: Any, root: Path | None) -> Any:
+    """``value`` with absolute paths below ``root`` relative to it, and others as file names.
+
+    What the other files hold is the business of ``table_identity``.
+
+    Args:
+        value: what JSON can hold.
+        root: the work folder; None keeps every path as it is.
+    """
+    if root is None:
+        return value
+    if isinstance(value, dict):
+        return {k: without_places(v, root) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(v, root) for v in value]
+    if isinstance(value, Path) or (isinstance(value, str) and value.startswith("/")):
+        path = Path(value)
+        return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+    return value

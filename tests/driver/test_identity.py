@@ -1,0 +1,99 @@
+"""A run may move: another folder, another machine, and nothing that is finished is done again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from metamd.config import RunConfig, load_config
+from metamd.errors import WorkspaceError
+from metamd.identity import content_hash, fingerprint, table_identity, without_places
+from metamd.loop import run
+
+from .conftest import ETHANOL
+
+RUN = """
+[system]
+structure = "ethanol.xyz"
+[reference]
+calculator = "tblite.ase:TBLite"
+arguments = { method = "GFN2-xTB" }
+[[sample]]
+name = "md"
+steps = 40
+stride = 10
+[select]
+count = 3
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """A folder with a run file and its structure."""
+    folder = tmp_path / "laptop"
+    folder.mkdir()
+    shutil.copy2(ETHANOL, folder / "ethanol.xyz")
+    (folder / "run.toml").write_text(RUN)
+    return folder
+
+
+def finished(work: Path) -> dict[str, int]:
+    """Each finished task and when it was finished."""
+    return {
+        path.parent.relative_to(work).as_posix(): path.stat().st_mtime_ns
+        for path in work.rglob("manifest.json")
+    }
+
+
+def test_moved_run_goes_on_and_redoes_nothing(study: Path, tmp_path: Path) -> None:
+    first = run(load_config(study / "run.toml"), study / "work", until="label")
+    before = finished(study / "work")
+    assert any("sample" in name for name in before)
+    assert any("label" in name for name in before)
+    cluster = tmp_path / "cluster" / "home"
+    shutil.move(study, cluster)
+    again = run(load_config(cluster / "run.toml"), cluster / "work", until="label")
+    assert finished(cluster / "work") == before
+    assert not [*(cluster / "work").rglob("*.old-*")]
+    assert again["labels"] == first["labels"]
+    assert again["labels"]["reused"] == 3
+
+
+def test_other_content_under_the_same_name_is_another_run(study: Path) -> None:
+    run(load_config(study / "run.toml"), study / "work", until="sample")
+    text = (study / "ethanol.xyz").read_text()
+    (study / "ethanol.xyz").write_text(text.replace("H ", "F ", 1))
+    with pytest.raises(WorkspaceError, match=r"system\.structure\.content differs"):
+        run(load_config(study / "run.toml"), study / "work", until="sample")
+
+
+def test_what_a_key_is_by_default_does_not_make_another_run(study: Path) -> None:
+    plain = load_config(study / "run.toml")
+    (study / "run.toml").write_text(RUN.replace("[select]", '[select]\nmethod = "time"'))
+    spelt = load_config(study / "run.toml")
+    assert RunConfig.model_fields["select"].default.method == "time"
+    assert table_identity(plain, set()) == table_identity(spelt, set())
+    (study / "run.toml").write_text(RUN.replace("count = 3", "count = 4"))
+    assert table_identity(plain, set()) != table_identity(load_config(study / "run.toml"), set())
+
+
+def test_places_in_arguments_do_not_count_but_names_do() -> None:
+    def at(root: str, name: str) -> str:
+        values = {"source": f"{root}/iteration-0/{name}", "files": ["/opt/ffield.reax"], "n": 3}
+        return fingerprint(without_places(values, Path(root)))
+
+    assert at("/a/work", "x.npz") == at("/b/c", "x.npz")
+    assert at("/a/work", "x.npz") != at("/a/work", "y.npz")
+
+
+def test_large_files_are_told_apart_by_their_ends(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as handle:
+        handle.truncate(65 * 2**20)
+    first = content_hash(path)
+    with path.open("r+b") as handle:
+        handle.seek(-1, 2)
+        handle.write(b"x")
+    assert content_hash(path) != first
