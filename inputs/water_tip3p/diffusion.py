@@ -89,8 +89,9 @@ def check_independently(frames: Frames) -> None:
             distance = np.linalg.norm(difference, axis=1)
             count += np.histogram(distance, bins=len(r), range=(0, width * len(r)))[0]
     shell = 4 / 3 * np.pi * np.diff((width * np.arange(len(r) + 1)) ** 3)
-    density = len(oxygen) / np.mean(length**3)
-    expected = len(few) * len(oxygen) / 2 * density * shell
+    # Every oxygen has N - 1 others, not N: MDAnalysis counts so, and g differs by 1/N.
+    pairs = len(oxygen) * (len(oxygen) - 1) / 2
+    expected = len(few) * pairs / np.mean(length**3) * shell
     print(f"g(O-O) against loops: largest difference {np.abs(count / expected - g).max():.1e}")
     print(f"g(O-O): first peak {g.max():.2f} at {r[g.argmax()]:.2f} A")
 
