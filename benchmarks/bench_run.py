@@ -1,16 +1,18 @@
 """What the driver costs: ``metamd run`` against a shell script of the same commands.
 
-    uv run python benchmarks/bench_run.py RUN.toml
+    uv run python benchmarks/bench_run.py RUN.toml [NEW-FOLDER]
 
 The run file is run once with metamd, in this process, and its tasks are written down as they are
 handed out.  The script then does the same work without the driver, as a person would: walkers with
 the walker's program or ``lmp``, trainings with ``dp train``, ``freeze`` and ``compress``, and for
 labels, predictions and checks one Python process a core with a plain loop, stage after stage, as
-many commands side by side as there are cores.  Report and figures are left out of both.
+many commands side by side as there are cores.  Report and figures are left out of both.  What
+both made is kept where a folder is named.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -53,8 +55,8 @@ class Recorder(Executor):
 
 def measure(run_file: Path, work: Path) -> tuple[float, list[list[Task]]]:
     """Seconds of ``metamd run`` up to its last check, and the batches of tasks it ran."""
-    import metamd.loop.run as module
-
+    # The package's own name ``run`` is the function, not this module.
+    module = importlib.import_module("metamd.loop.run")
     batches: list[list[Task]] = []
     Recorder.batches = batches
     module.Executor = Recorder  # type: ignore[attr-defined,misc]
@@ -128,10 +130,11 @@ def script(batches: list[list[Task]], copy: Path, workers: int) -> float:
 
 def main() -> None:
     workers = len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as name:
-        copy = Path(name) / "script"
-        copy.mkdir()
-        ours, batches = measure(Path(sys.argv[1]), Path(name) / "work")
+    with tempfile.TemporaryDirectory() as temporary:
+        name = sys.argv[2] if len(sys.argv) > 2 else temporary
+        copy = Path(name).resolve() / "script"
+        copy.mkdir(parents=True)
+        ours, batches = measure(Path(sys.argv[1]), copy.parent / "work")
         plain = script(batches, copy, workers)
     tasks = sum(len(batch) for batch in batches)
     print(f"{tasks} tasks: metamd run {ours:.1f} s, script {plain:.1f} s, ratio {ours / plain:.3f}")
