@@ -55,7 +55,7 @@ class Train(Table):
     """Frames a batch."""
     start_learning_rate: PositiveFloat = 2e-3
     """Learning rate at the start."""
-    stop_learning_rate: PositiveFloat = 1e-6
+    stop_learning_rate: PositiveFloat = 1e-4
     """Learning rate at the end; it decays exponentially in between."""
     energy_only: bool = False
     """Leave forces out of the loss (Herr 2018 trained so)."""
