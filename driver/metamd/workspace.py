@@ -172,6 +172,9 @@ def _first_difference(a: Any, b: Any, key: str = "") -> str | None:
     if isinstance(a, dict) and isinstance(b, dict):
         for name in sorted(set(a) | set(b)):
             if name not in a or name not in b:
+                given = a.get(name, b.get(name))
+                if isinstance(given, dict) and given:
+                    return _first_difference({}, given, f"{key}.{name}")
                 return f"{key}.{name}".lstrip(".")
             if (found := _first_difference(a[name], b[name], f"{key}.{name}")) is not None:
                 return found
