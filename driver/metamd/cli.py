@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from metamd import __version__
 from metamd.commands import augmentation, data, selection, stages, tools, trace
+from metamd.commands.options import RunFile, console, out
 from metamd.errors import InputError, MetamdError
 from metamd.status import RunStatus
 
@@ -28,10 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-console = Console(stderr=True)
-out = Console()
 
-RunFile = Annotated[Path, typer.Argument(help="Run file (TOML).")]
 Workdir = Annotated[
     Path, typer.Option("--workdir", "-w", help="Work folder; the same command goes on with it.")
 ]

@@ -7,6 +7,7 @@ the bias, so that no bias reaches a label.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from metamd.config import Sample
+from metamd.config import Reference, Sample
 from metamd.topology import write_full_data
 from metamd.units import LAMMPS_UNITS, LammpsUnits
 
@@ -55,6 +56,28 @@ class Forces:
 def model_commands(model: str, species: Sequence[str]) -> tuple[str, ...]:
     """Pair lines for a frozen DeePMD model; LAMMPS types follow ``species``."""
     return (f"pair_style deepmd {model}", f"pair_coeff * * {' '.join(species)}")
+
+
+def model_name(model: Path) -> str:
+    """What a frozen model is called in a run's folder."""
+    return f"model{model.suffix}"
+
+
+def write_callback(
+    folder: Path, arm: Sample, reference: Reference, charge: int, multiplicity: int
+) -> None:
+    """Write ``walker.json``, from which the walker's program serves a deck's forces."""
+    settings = {
+        "calculator": reference.calculator,
+        "arguments": reference.arguments,
+        "charge": charge,
+        "multiplicity": multiplicity,
+        "stride": arm.stride,
+        "steps": arm.steps,
+        "allow_bond_breaking": arm.allow_bond_breaking,
+        "max_force_ev_per_ang": arm.max_force_ev_per_ang,
+    }
+    (folder / "walker.json").write_text(json.dumps(settings, indent=2))
 
 
 def write_data(atoms: Atoms, species: Sequence[str], path: Path, atom_style: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +104,29 @@ def shown_name(name: str, iteration: int) -> str:
     return name if iteration == 0 else f"{name}@{iteration}"
 
 
+def system_entry(config: RunConfig, atoms: Atoms) -> dict[str, Any]:
+    """What was studied."""
+    return {
+        "formula": atoms.get_chemical_formula(),
+        "n_atoms": len(atoms),
+        "structure": config.system.origin,
+        "charge": config.system.charge,
+        "multiplicity": config.system.multiplicity,
+        "periodic": bool(atoms.pbc.any()),
+    }
+
+
+def status_entries(status: str, started: str, failure: str | None) -> dict[str, Any]:
+    """How far the work is, and the command that goes on with it."""
+    entries: dict[str, Any] = {
+        "status": status,
+        "command": " ".join(["metamd", *sys.argv[1:]]),
+        "started": started,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S") if status == "finished" else None,
+    }
+    return entries if failure is None else {**entries, "failure": failure}
+
+
 def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str, Any]:
     """The keys of ``summary.json`` (docs/summary.md) that the state has values for."""
     root = workspace.path
@@ -112,14 +136,7 @@ def summarise(config: RunConfig, state: State, workspace: Workspace) -> dict[str
 
     summary: dict[str, Any] = {
         "metamd_version": __version__,
-        "system": {
-            "formula": state.atoms.get_chemical_formula(),
-            "n_atoms": len(state.atoms),
-            "structure": config.system.origin,
-            "charge": config.system.charge,
-            "multiplicity": config.system.multiplicity,
-            "periodic": bool(state.atoms.pbc.any()),
-        },
+        "system": system_entry(config, state.atoms),
         "reference": config.reference.model_dump(mode="json"),
         "arms": _arms(state, relative),
         "seconds": stage_seconds(workspace.seconds()),

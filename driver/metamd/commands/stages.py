@@ -7,17 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from metamd.commands.options import RunFile, console, out
 from metamd.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from metamd.frames import Frames
-
-console = Console(stderr=True)
-out = Console()
-
-RunFile = Annotated[Path, typer.Argument(help="Run file (TOML).")]
 
 
 def register(app: typer.Typer) -> None:

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from metamd.commands.options import out
 from metamd.errors import InputError, MetamdError
-
-out = Console()
 
 
 def register(app: typer.Typer) -> None:

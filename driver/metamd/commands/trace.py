@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-out = Console()
+from metamd.commands.options import out
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,6 @@ same frames, those that each sampler held out (blocks of its trajectories, of al
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from metamd.loop.check import check_reference, check_run
 from metamd.predict import predict
 from metamd.sample import sample_arms
 from metamd.select import select
+from metamd.summary import status_entries
 from metamd.train import Augmented, train_all, train_ensemble
 from metamd.validate.models import ModelFile, validate_models
 from metamd.workspace import RUN_FILE, StageClock, Workspace, set_aside, write_json
@@ -286,14 +286,7 @@ class _Comparison:
     def write_summary(self, status: str, failure: str | None = None) -> dict[str, Any]:
         """Write ``summary.json`` with what there is; every stage adds to it."""
         summary = comparison_summary(self.config, self.state, self.workspace)
-        summary |= {
-            "status": status,
-            "command": " ".join(["metamd", *sys.argv[1:]]),
-            "started": self.started,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S") if status == "finished" else None,
-        }
-        if failure is not None:
-            summary["failure"] = failure
+        summary |= status_entries(status, self.started, failure)
         write_json(self.workspace.path / "summary.json", summary)
         return summary
 

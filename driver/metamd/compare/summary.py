@@ -16,7 +16,7 @@ from metamd.config import CompareConfig, Sample
 from metamd.frames import Frames, concatenate, save_npz
 from metamd.label import LabelResult
 from metamd.sample import SampleResult
-from metamd.summary import stage_seconds, versions
+from metamd.summary import stage_seconds, system_entry, versions
 from metamd.train import Model
 from metamd.validate.citations import run_citations
 from metamd.validate.comparison import comparison_verdict, generality
@@ -57,14 +57,7 @@ def comparison_summary(config: CompareConfig, state: State, workspace: Workspace
     summary: dict[str, Any] = {
         "kind": "compare",
         "metamd_version": __version__,
-        "system": {
-            "formula": state.atoms.get_chemical_formula(),
-            "n_atoms": len(state.atoms),
-            "structure": config.system.origin,
-            "charge": config.system.charge,
-            "multiplicity": config.system.multiplicity,
-            "periodic": bool(state.atoms.pbc.any()),
-        },
+        "system": system_entry(config, state.atoms),
         "reference": config.reference.model_dump(mode="json"),
         "arms": _samplers(config, state, root),
         "compare": {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from metamd.loop.check import check_reference, check_run
 from metamd.loop.iteration import Iteration, RunContext
 from metamd.loop.provenance import write_provenance
 from metamd.loop.rules import Stop
-from metamd.summary import IterationState, State, summarise
+from metamd.summary import IterationState, State, status_entries, summarise
 from metamd.validate.verdict import verdict
 from metamd.workspace import RUN_FILE, StageClock, Workspace, write_json
 
@@ -160,14 +159,7 @@ class _Run:
     def _write_summary(self, status: str, failure: str | None = None) -> dict[str, Any]:
         """Write ``summary.json`` with what there is; every stage adds to it."""
         summary = summarise(self.config, self.state, self.workspace)
-        summary |= {
-            "status": status,
-            "command": " ".join(["metamd", *sys.argv[1:]]),
-            "started": self.started,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S") if status == "finished" else None,
-        }
-        if failure is not None:
-            summary["failure"] = failure
+        summary |= status_entries(status, self.started, failure)
         if "cross_errors" in summary:
             criterion = self.config.validation.usable_force_error_ev_per_ang
             summary["verdict"] = verdict(summary, criterion).as_dict()

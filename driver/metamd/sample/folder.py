@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from ase.io import write
 
 from metamd import deck, plumed_input
 from metamd.config import Reference, Sample
-from metamd.deck import Forces, model_commands
+from metamd.deck import Forces, model_commands, model_name
 from metamd.errors import InputError
 from metamd.forcefields import reference_forces, with_rigid_water
 from metamd.plugins import plumed_actions_library
@@ -44,17 +43,7 @@ def write_walker(
     if arm.biased:
         _write_plumed(folder, arm, atoms, walker)
     if has_callback(arm, reference):
-        settings = {
-            "calculator": reference.calculator,
-            "arguments": reference.arguments,
-            "charge": charge,
-            "multiplicity": multiplicity,
-            "stride": arm.stride,
-            "steps": arm.steps,
-            "allow_bond_breaking": arm.allow_bond_breaking,
-            "max_force_ev_per_ang": arm.max_force_ev_per_ang,
-        }
-        (folder / "walker.json").write_text(json.dumps(settings, indent=2))
+        deck.write_callback(folder, arm, reference, charge, multiplicity)
 
 
 def _write_plumed(folder: Path, arm: Sample, atoms: Atoms, walker: int) -> None:
@@ -127,8 +116,3 @@ def _unconstrained(arm: Sample, reference: Reference, atoms: Atoms) -> Forces:
     if reference.kind == "lammps":
         return reference_forces(reference, atoms)
     return Forces((), reference.atom_style, reference.units)
-
-
-def model_name(model: Path) -> str:
-    """What a frozen model is called in a walker's folder."""
-    return f"model{model.suffix}"

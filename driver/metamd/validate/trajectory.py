@@ -16,7 +16,7 @@ from ase.io import write
 
 from metamd import deck, dump
 from metamd.config import Reference, Sample
-from metamd.deck import Forces, model_commands
+from metamd.deck import Forces, model_commands, model_name
 from metamd.errors import DataError
 from metamd.execution import last_useful_line, run_lmp, run_program
 from metamd.forcefields import reference_forces
@@ -37,7 +37,7 @@ class Outcome:
 def run_model(folder: Path, arm: Sample, atoms: Atoms, model: str) -> Outcome:
     """Run ``arm``'s deck in ``folder`` with a frozen DeePMD model, by ``lmp``."""
     species = sorted(set(atoms.get_chemical_symbols()))
-    local = f"model{Path(model).suffix}"
+    local = model_name(Path(model))
     shutil.copy2(model, folder / local)
     return _run_lmp(folder, arm, atoms, Forces(model_commands(local, species)))
 
@@ -52,17 +52,7 @@ def run_reference(
         return _run_lmp(folder, arm, atoms, reference_forces(reference, atoms))
     _write(folder, arm, atoms, Forces())
     write(folder / "start.xyz", atoms, format="extxyz")
-    settings = {
-        "calculator": reference.calculator,
-        "arguments": reference.arguments,
-        "charge": charge,
-        "multiplicity": multiplicity,
-        "stride": arm.stride,
-        "steps": arm.steps,
-        "allow_bond_breaking": arm.allow_bond_breaking,
-        "max_force_ev_per_ang": arm.max_force_ev_per_ang,
-    }
-    (folder / "walker.json").write_text(json.dumps(settings, indent=2))
+    deck.write_callback(folder, arm, reference, charge, multiplicity)
     run_program([sys.executable, "-m", WALKER_PROGRAM, "."], folder, "walker.log")
     outcome: dict[str, Any] = json.loads((folder / "outcome.json").read_text())
     frames = load_npz(folder / "frames.npz") if outcome["frames"] else None
