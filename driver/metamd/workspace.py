@@ -6,6 +6,7 @@ place; a failed try is kept under another name; two runs in one folder are refus
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from metamd import __version__
 from metamd.config import RunConfig
-from metamd.errors import WorkspaceError
+from metamd.errors import TaskError, WorkspaceError
 from metamd.identity import fingerprint, plain, table_identity, without_places
 
 MANIFEST = "manifest.json"
@@ -27,12 +28,17 @@ RUN_FILE = "run.json"
 def write_json(path: Path, data: Any) -> None:
     """Write JSON so that the file is complete or absent, also after a power cut."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with partial.open("w") as handle:
-        json.dump(data, handle, indent=2, default=plain)
-        handle.write("\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w") as handle:
+            json.dump(data, handle, indent=2, default=plain)
+            handle.write("\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    except OSError:
+        # On a full disk a torn part would be one more thing in the way.
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def task_fingerprint(function: str, arguments: dict[str, Any], folder: Path) -> str:
@@ -117,8 +123,18 @@ class Workspace:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Let go of the folder.
+
+        Raises:
+            TaskError: what ended the work is a full disk.
+        """
         if self._lock is not None:
             self._lock.release()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TaskError(
+                f"{self.path}: the disk is full; free some space, the same command goes on from "
+                "here."
+            ) from error
 
     def _check_same_run(self) -> None:
         """A folder belongs to one run; only where it executes may change."""

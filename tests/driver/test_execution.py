@@ -9,15 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from metamd.config import Execution
+from metamd.config import Execution, Reference, RunConfig, Sample, System
 from metamd.errors import TaskError
 from metamd.execution import Executor, Failure, Task, last_useful_line, run_program
 from metamd.worker import OutOfTime, _time_limit, run_task
-from metamd.workspace import read_manifest
+from metamd.workspace import Workspace, read_manifest, write_json
+
+from .conftest import ETHANOL
 
 OWNER = "elsewhere|1|1"
 
@@ -162,23 +165,46 @@ def test_time_limits_end_a_task_and_say_so(helpers: Path) -> None:
     assert found.stdout == ""
 
 
-def test_a_full_disk_stops_the_run_and_is_named(helpers: Path) -> None:
-    """On a file system of one megabyte; nothing is booked as failed."""
-    disk = helpers / "disk"
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no right to mount a small file system")
-    try:
-        task = Task("task_functions:fills", disk / "task", {}, "filling")
-        with (
-            Executor(Execution(workers=1), helpers / "logs") as executor,
-            pytest.raises(TaskError, match=r"filling: the disk of .*task is full; free some"),
-        ):
-            executor.run("fill", [task])
-        assert sorted(p.name for p in disk.iterdir()) == ["task"]
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_is_named(helpers: Path, small_disk: Path) -> None:
+    """Nothing is booked as failed."""
+    task = Task("task_functions:fills", small_disk / "task", {}, "filling")
+    with (
+        Executor(Execution(workers=1), helpers / "logs") as executor,
+        pytest.raises(TaskError, match=r"filling: the disk of .*task is full; free some"),
+    ):
+        executor.run("fill", [task])
+    assert sorted(p.name for p in small_disk.iterdir()) == ["task"]
+
+
+def test_a_full_disk_of_the_driver_is_named_and_lets_go_of_the_folder(small_disk: Path) -> None:
+    """Whatever works in a work folder: run, compare, flatten-train."""
+    config = RunConfig(
+        system=System(structure=ETHANOL),
+        reference=Reference(calculator="tblite.ase:TBLite"),
+        sample=(Sample(name="md", method="md"),),
+    )
+    work = small_disk / "work"
+    with (
+        pytest.raises(TaskError, match=rf"{work}: the disk is full; free some space"),
+        Workspace(work, config),
+    ):
+        write_json(work / "large.json", ["x" * 1000] * 2000)
+    assert sorted(p.name for p in work.iterdir()) == [".lock", "run.json"]
+    with Workspace(work, config):
+        write_json(work / "small.json", [])
+    assert (work / "small.json").exists()
 
 
 def test_one_training_a_device(helpers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

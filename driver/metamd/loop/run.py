@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from metamd.config import RunConfig
-from metamd.errors import InputError, MetamdError, TaskError
+from metamd.errors import InputError, MetamdError
 from metamd.execution import Executor
 from metamd.loop import rules
 from metamd.loop.check import check_reference, check_run
@@ -76,13 +75,6 @@ class _Run:
     def go(self, until: str) -> dict[str, Any]:
         try:
             finished = self._iterate(until)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise TaskError(
-                f"{self.workspace.path}: the disk is full; free some space, the same command "
-                "goes on from here."
-            ) from error
         except (MetamdError, KeyboardInterrupt) as error:
             reason = str(error) or "stopped by the person"
             with contextlib.suppress(OSError):
