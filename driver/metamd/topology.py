@@ -7,7 +7,7 @@ order of the elements: for water bond type 1 is H-O and angle type 1 is H-O-H.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from ase.calculators.lammps import Prism
 from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from metamd.bonds import BondGraph
 from metamd.errors import DataError
+from metamd.frames import Frames, minimum_image
 
 Ints = NDArray[np.intp]
 
@@ -58,15 +59,42 @@ def topology_of(atoms: Atoms) -> Topology:
         [(a, c, b) for c, near in enumerate(neighbours) for a, b in combinations(sorted(near), 2)],
         dtype=np.intp,
     ).reshape(-1, 3)
-    n = len(symbols)
-    ones = np.ones(len(bonds))
-    graph = coo_matrix((ones, (bonds[:, 0], bonds[:, 1])), shape=(n, n))
-    molecule = connected_components(graph, directed=False)[1].astype(np.intp) + 1
+    molecule = connected_components(_graph(bonds, len(symbols)), directed=False)[1] + 1
     bond_names, bond_types = _types([(symbols[i], symbols[j]) for i, j in bonds.tolist()])
     angle_names, angle_types = _types(
         [(symbols[a], symbols[c], symbols[b]) for a, c, b in angles.tolist()]
     )
-    return Topology(molecule, bonds, bond_types, bond_names, angles, angle_types, angle_names)
+    return Topology(
+        molecule.astype(np.intp), bonds, bond_types, bond_names, angles, angle_types, angle_names
+    )
+
+
+def whole_molecules(frames: Frames) -> Frames:
+    """Periodic frames with each molecule in one piece and its centre in the cell, for pictures.
+
+    Molecules are those of the first frame.  Frames without a cell are returned as they are.
+    """
+    if frames.cell is None:
+        return frames
+    bonds = BondGraph.of(frames.symbols, frames.positions[0], frames.cell[0]).bonds
+    graph = _graph(bonds, frames.n_atoms)
+    molecule = connected_components(graph, directed=False)[1]
+    x = frames.positions.copy()
+    _, roots, size = np.unique(molecule, return_index=True, return_counts=True)
+    for root in roots:
+        order, before = breadth_first_order(graph, root, directed=False)
+        for atom in order[1:]:
+            near = x[:, [before[atom]]]
+            x[:, [atom]] = near + minimum_image(x[:, [atom]] - near, frames.cell)
+    sorted_atoms, first = np.argsort(molecule, kind="stable"), np.cumsum(size) - size
+    centre = np.add.reduceat(x[:, sorted_atoms], first, axis=1) / size[:, None]
+    outside = np.floor(np.einsum("fmx,fxy->fmy", centre, np.linalg.inv(frames.cell)))
+    x -= np.einsum("fmx,fxy->fmy", outside, frames.cell)[:, molecule]
+    return replace(frames, positions=x)
+
+
+def _graph(bonds: Ints, n_atoms: int) -> coo_matrix:
+    return coo_matrix((np.ones(len(bonds)), tuple(bonds.T)), shape=(n_atoms, n_atoms)).tocsr()
 
 
 def _types(groups: list[tuple[str, ...]]) -> tuple[tuple[str, ...], Ints]:

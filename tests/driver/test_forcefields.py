@@ -19,7 +19,7 @@ from metamd.forcefields import named_forces
 from metamd.frames import Frames, from_atoms, load_npz, save_deepmd, save_npz
 from metamd.label.lammps_batch import label_batch
 from metamd.sample.arm import _walker_arguments, walker_task
-from metamd.topology import topology_of
+from metamd.topology import topology_of, whole_molecules
 from metamd.units import KCAL_MOL_EV
 
 COULOMB_KCAL_ANG = 332.06371  # LAMMPS's constant in real units
@@ -286,3 +286,39 @@ def test_a_potential_and_commands_exclude_each_other() -> None:
         Reference(kind="lammps", potential="tip3p", commands=("pair_style lj/cut 3",))
     with pytest.raises(ValueError, match="potential belongs"):
         Reference(calculator="a:B", potential="tip3p")
+
+
+@pytest.mark.parametrize("shear", [0.0, 3.14])
+def test_pictures_show_whole_molecules_in_the_cell(shear: float) -> None:
+    """Atoms scattered over the images of a cell, also a skewed one, come back as molecules."""
+    box = water_box()
+    cell = box.cell.array.copy()
+    cell[1, 0] = shear
+    x = box.positions
+    jumps = np.random.default_rng(3).integers(-2, 3, x.shape) @ cell
+    frames = Frames(
+        tuple(box.get_chemical_symbols()), np.array([x, x + jumps]), np.array([cell, cell])
+    )
+    shown = whole_molecules(frames).positions
+    oxygen = np.arange(0, 192, 3)
+    for hydrogen in (oxygen + 1, oxygen + 2):
+        length = np.linalg.norm(shown[:, hydrogen] - shown[:, oxygen], axis=2)
+        np.testing.assert_allclose(length, 0.9572, atol=1e-9)
+    centre = shown.reshape(2, 64, 3, 3).mean(axis=2) @ np.linalg.inv(cell)
+    assert centre.min() >= 0
+    assert centre.max() < 1
+    np.testing.assert_allclose(shown[0], shown[1], atol=1e-9)
+    moved = (shown[0] - x) @ np.linalg.inv(cell)
+    np.testing.assert_allclose(moved, np.round(moved), atol=1e-9)
+
+
+def test_pictures_leave_ions_and_molecules_without_a_cell() -> None:
+    salt = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    cell = salt.cell.array
+    frames = Frames(
+        tuple(salt.get_chemical_symbols()), (salt.positions - 2 * cell[0])[None], cell[None]
+    )
+    shown = whole_molecules(frames).positions[0] @ np.linalg.inv(cell)
+    np.testing.assert_allclose(shown, salt.get_scaled_positions(), atol=1e-9)
+    free = Frames(frames.symbols, frames.positions)
+    assert whole_molecules(free) is free

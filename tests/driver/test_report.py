@@ -15,10 +15,11 @@ import browser
 import numpy as np
 import pytest
 import report_case
+from ase.build import bulk, molecule
 from rich.console import Console
 
 from metamd.errors import WorkspaceError
-from metamd.frames import load_npz
+from metamd.frames import from_atoms, load_npz, save_npz
 from metamd.report import print_summary, write_report
 from metamd.report.html import number, with_spread
 from metamd.report.material import Material, read_lcurve, thinned
@@ -225,6 +226,39 @@ def test_structures_of_the_view(page: Page, finished: tuple[Path, dict[str, Any]
     assert len([a for tag, a in page.elements if a.get("class") == "still"]) == len(data)
 
 
+def test_a_liquid_has_its_radial_distribution_on_the_first_screen(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Instead of the principal components, which come further down; its structures have a cell."""
+    folder, summary = finished
+    summary = copy.deepcopy(summary)
+    for given in [*folder.glob("lcurve*"), *(folder / n for n in ("arms", "runs", "predictions"))]:
+        (tmp_path / given.name).symlink_to(given)
+    salt = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    water = molecule("H2O", cell=[6.0, 6.0, 6.0], pbc=True)
+    water.positions += 5.9 - water.positions[0]
+    for name, atoms in (("salt", salt), ("water", water)):
+        save_npz(from_atoms([atoms], name), tmp_path / f"{name}.npz")
+    curve = {"name": "reference", "x": [0.0, 1.0], "y": [0.0, 1.0]}
+    rdf = {"key": "rdf-O-O", "title": "Radial distribution O–O", "curves": [curve]}
+    summary["checks"] = [{"key": "diffusion", "title": "MSD", "curves": [curve]}, rdf]
+    for name in ("salt", "water"):
+        summary["system"]["structure"] = f"{name}.npz"
+        report_case.write(tmp_path, summary)
+        page = Page(write_report(tmp_path))
+        shown = [i for i in page.ids if i in {*FIGURES, "check-rdf-O-O", "check-diffusion"}]
+        assert shown[:4] == ["cross-errors", "stability", "check-rdf-O-O", "parity"]
+        assert sorted(shown) == sorted([*FIGURES, "check-rdf-O-O", "check-diffusion"])
+        text = (tmp_path / "report.html").read_text()
+        start = text.index('id="structure-data">') + len('id="structure-data">')
+        first = json.loads(text[start : text.index("</script>", start)])[0]
+        assert 'Lattice="' in first["xyz"]
+        # Ions are not bonded; a molecule in the cell's corner is whole.
+        assert sorted(map(sorted, first["bonds"][0])) == (
+            [] if name == "salt" else [[0, 1], [0, 2]]
+        )
+
+
 # What the summary holds while a run goes on, stage by stage.
 STAGES = ["system", "arms", "labels", "datasets", "models", "cross_errors", "stability"]
 
@@ -375,6 +409,8 @@ def test_page_in_chromium(finished: tuple[Path, dict[str, Any]], tmp_path: Path)
         assert np.abs(np.array(after[4:]) - before[4:]).max() > 0.1
         chromium.run("document.querySelectorAll('.still')[0].click()")
         chromium.wait("document.getElementById('viewer').dataset.shown === '0'")
+        # The bonds of the page are drawn: a stick has both its atoms' colours.
+        assert chromium.run("metamdBonds()") == 8
         # On a phone nothing runs off the side.
         chromium.size(390, 844, mobile=True)
         assert chromium.run("document.documentElement.scrollWidth") <= 390

@@ -74,6 +74,7 @@ class Figure:
         svg: inline SVG.
         columns: the data drawn, by column name with unit; all of one length.
         wide: takes the whole width of the page.
+        width_in: width that it was drawn for, inches.
     """
 
     key: str
@@ -82,6 +83,7 @@ class Figure:
     svg: str
     columns: Mapping[str, Column]
     wide: bool = False
+    width_in: float = 4.8
 
     @property
     def csv(self) -> str:
@@ -117,7 +119,7 @@ def drawn(
         canvas = MplFigure(figsize=size, layout="constrained")
         draw(canvas)
         svg = to_svg(canvas, key, title)
-    return Figure(key, title, caption, svg, columns, wide)
+    return Figure(key, title, caption, svg, columns, wide, size[0])
 
 
 def to_svg(canvas: MplFigure, key: str, label: str) -> str:

@@ -51,13 +51,10 @@ def write_report(workdir: str | Path) -> Path:
 
 def render(material: Material) -> str:
     """The page's HTML."""
-    first = [models.cross_heatmap, dynamics.stability, sampling.components_map]
-    second: list[Callable[[Material], Figure | None]] = []
-    if material.summary.get("kind") == "compare":
-        first = [compare.generality, models.cross_heatmap, compare.learning_by_size]
-        second = [dynamics.stability, sampling.components_map]
+    made_checks: list[Figure] = _attempt(material, checks) or []
+    key, rest = _first_screen(material, made_checks)
     figures = {
-        "key": _present([_attempt(material, make) for make in first]),
+        "key": key,
         "errors": _present(
             [
                 _attempt(material, errors.parity),
@@ -69,17 +66,17 @@ def render(material: Material) -> str:
         ),
         "sampling": _present(
             [
-                *(_attempt(material, make) for make in second[1:]),
+                rest.get("components"),
                 _attempt(material, sampling.energies),
                 _attempt(material, sampling.variance_in_time),
                 _attempt(material, sampling.components_in_time),
             ]
         ),
         "dynamics": [
-            *_present([_attempt(material, make) for make in second[:1]]),
+            *_present([rest.get("stability")]),
             *(_attempt(material, dynamics.dynamics_traces) or []),
         ],
-        "checks": _attempt(material, checks) or [],
+        "checks": [figure for figure in made_checks if figure not in key],
         "time": _present([_attempt(material, dynamics.time_by_stage)]),
     }
     shapes: list[Structure] = _attempt(material, structures) or []
@@ -121,6 +118,25 @@ def render(material: Material) -> str:
         made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
     )
+
+
+def _first_screen(
+    material: Material, made_checks: Sequence[Figure]
+) -> tuple[list[Figure], dict[str, Figure]]:
+    """The three figures that matter, and by their keys the candidates that did not come in.
+
+    How good, where it fails, what was seen: of a liquid the last is a radial distribution, since
+    the principal components of its distance matrix say little.
+    """
+    wanted = [models.cross_heatmap, dynamics.stability, sampling.components_map]
+    if material.summary.get("kind") == "compare":
+        wanted = [compare.generality, models.cross_heatmap, compare.learning_by_size, *wanted[1:]]
+    candidates = _present([_attempt(material, make) for make in wanted])
+    liquid = [figure for figure in made_checks if figure.key.startswith("check-rdf")]
+    if liquid and material.summary.get("kind") != "compare":
+        at = len([figure for figure in candidates[:2] if figure.key != "components"])
+        candidates.insert(at, liquid[0])
+    return candidates[:3], {figure.key: figure for figure in candidates[3:]}
 
 
 def headline(material: Material) -> str:
@@ -173,7 +189,7 @@ def story(material: Material) -> str:
         )
     if trainings and kind != "validate":
         names = list(dict.fromkeys(str(m.get("train")) for m in trainings))
-        which = "" if comparison else f" on {_and(names)}"
+        which = "" if comparison else f" on {_and([_frames_of(name) for name in names])}"
         parts.append(
             f"{_count(len(trainings), 'DeePMD model')} trained{which}, each tested on held-out "
             "frames of every sampler."
@@ -315,6 +331,10 @@ def _count(n: int, noun: str) -> str:
 
 def _and(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def _frames_of(train: str) -> str:
+    return "the frames of all arms together" if train == "all" else train
 
 
 def _leading(text: str) -> float:

@@ -16,11 +16,12 @@ from ase.data.colors import jmol_colors
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.patches import Circle
 
-from metamd.bonds import BOND_FACTOR
+from metamd.bonds import BROKEN_FACTOR, BondGraph
 from metamd.errors import MetamdError
 from metamd.frames import Array, Frames, load_frames
 from metamd.report.draw import INK, to_svg
 from metamd.report.material import Material
+from metamd.topology import whole_molecules
 
 #: Frames of a failed run's end that the view plays.
 END_FRAMES = 40
@@ -38,7 +39,8 @@ class Structure:
 
     Attributes:
         title, caption: what it is; plain text.
-        xyz: one or several frames as XYZ text.
+        xyz: one or several frames as extended XYZ, molecules whole and in the cell.
+        bonds: of each frame the pairs of bonded atoms, [[[i, j], ...], ...].
         arrows: force errors as [[x, y, z, x', y', z'], ...], A; empty for none.
         picture: a still SVG; empty for large systems.
     """
@@ -46,12 +48,18 @@ class Structure:
     title: str
     caption: str
     xyz: str
+    bonds: list[list[list[int]]]
     arrows: list[list[float]]
     picture: str
 
     def as_dict(self) -> dict[str, Any]:
         """What the script of the page needs."""
-        return {"title": self.title, "xyz": self.xyz, "arrows": self.arrows}
+        return {
+            "title": self.title,
+            "xyz": self.xyz,
+            "bonds": self.bonds,
+            "arrows": self.arrows,
+        }
 
 
 def structures(material: Material) -> list[Structure]:
@@ -151,25 +159,38 @@ def _add(
 ) -> None:
     if frames.n_atoms > MAX_ATOMS:
         return
+    frames = whole_molecules(frames)
     arrows: list[list[float]] = []
     last = frames.positions[-1]
     if error is not None:
         longest = float(np.linalg.norm(error, axis=1).max()) or 1.0
         tips = last + error * (_ARROW_ANG / longest)
         arrows = np.round(np.hstack([last, tips]), 3).tolist()
+    bonds = [_bonds(frames[[k]]) for k in range(len(frames))]
     key = f"still-{len(out)}"
-    picture = (
-        still(frames.symbols, last, key, title, np.array(arrows) if arrows else None)
-        if frames.n_atoms <= _PICTURE_ATOMS
-        else ""
-    )
-    out.append(Structure(title, caption, _xyz(frames), arrows, picture))
+    picture = ""
+    if frames.n_atoms <= _PICTURE_ATOMS:
+        picture = still(frames[[-1]], bonds[-1], key, title, np.array(arrows) if arrows else None)
+    out.append(Structure(title, caption, _xyz(frames), bonds, arrows, picture))
+
+
+def _bonds(frame: Frames) -> list[list[int]]:
+    """Bonded pairs of one frame; not those that run through the faces of the cell."""
+    x, cell = frame.positions[0], None if frame.cell is None else frame.cell[0]
+    graph = BondGraph.of(frame.symbols, x, cell)
+    i, j = graph.bonds.T
+    radii = np.array([covalent_radii[atomic_numbers[s]] for s in frame.symbols])
+    near = np.linalg.norm(x[i] - x[j], axis=1) < BROKEN_FACTOR * (radii[i] + radii[j])
+    return [[int(a), int(b)] for a, b in graph.bonds[near]]
 
 
 def _xyz(frames: Frames) -> str:
     text = []
-    for positions in frames.positions:
-        text.append(f"{frames.n_atoms}\n")
+    for k, positions in enumerate(frames.positions):
+        cell = ""
+        if frames.cell is not None:
+            cell = 'Lattice="' + " ".join(f"{v:.4f}" for v in frames.cell[k].ravel()) + '"'
+        text.append(f"{frames.n_atoms}\n{cell}")
         text += [
             f"{s} {x:.3f} {y:.3f} {z:.3f}"
             for s, (x, y, z) in zip(frames.symbols, positions, strict=True)
@@ -178,30 +199,37 @@ def _xyz(frames: Frames) -> str:
 
 
 def still(
-    symbols: tuple[str, ...], positions: Array, key: str, label: str, arrows: Array | None = None
+    frame: Frames, bonds: list[list[int]], key: str, label: str, arrows: Array | None = None
 ) -> str:
-    """A still picture as SVG: seen along the molecule's thinnest direction, near atoms in front.
+    """A still picture as SVG: seen along the thinnest direction, near atoms in front.
 
     Args:
-        symbols: [n_atoms].
-        positions: A, [n_atoms, 3].
+        frame: one frame; the edges of its cell are drawn where it has one.
+        bonds: pairs of atoms.
         key: prefix of the ids in the SVG.
         label: what a screen reader says.
         arrows: start and end of each arrow, A, [n_atoms, 6].
     """
+    symbols, positions = frame.symbols, frame.positions[0]
     radii = np.array([covalent_radii[atomic_numbers[s]] for s in symbols])
     colours = [jmol_colors[atomic_numbers[s]] for s in symbols]
     centre = positions.mean(axis=0)
-    _, _, axes3 = np.linalg.svd(positions - centre) if len(symbols) > 2 else (0, 0, np.eye(3))
+    axes3 = _view(positions - centre, frame.cell is not None)
     seen = (positions - centre) @ axes3.T
-    gap = np.linalg.norm(seen[:, None] - seen[None], axis=2)
-    bonded = gap < BOND_FACTOR * (radii[:, None] + radii[None])
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "metamd", "figure.dpi": 72}):
         canvas = MplFigure(figsize=(2.2, 1.7))
         axes = canvas.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.set_axis_off()
         axes.set_aspect("equal")
-        for i, j in zip(*np.nonzero(np.triu(bonded, 1)), strict=True):
+        corners = seen
+        if frame.cell is not None:
+            edges = (_edges(frame.cell[0]) - centre) @ axes3.T
+            for edge in edges:
+                axes.plot(
+                    *edge[:, :2].T, color=INK, alpha=0.5, linewidth=0.7, zorder=edge[:, 2].min()
+                )
+            corners = np.concatenate([seen, edges.reshape(-1, 3)])
+        for i, j in bonds:
             depth = float(min(seen[i, 2], seen[j, 2]))
             line = seen[[i, j]]
             axes.plot(line[:, 0], line[:, 1], color="#8a929b", linewidth=4, zorder=depth)
@@ -220,6 +248,23 @@ def still(
                     zorder=1e6,
                 )
         margin = 0.9 if arrows is None else 1.8
-        axes.set_xlim(seen[:, 0].min() - margin, seen[:, 0].max() + margin)
-        axes.set_ylim(seen[:, 1].min() - margin, seen[:, 1].max() + margin)
+        axes.set_xlim(corners[:, 0].min() - margin, corners[:, 0].max() + margin)
+        axes.set_ylim(corners[:, 1].min() - margin, corners[:, 1].max() + margin)
         return to_svg(canvas, key, label)
+
+
+def _view(centred: Array, periodic: bool) -> Array:
+    """Rows: right, up and towards the eye. A cell is seen from a little above its corner."""
+    if periodic:
+        turn, tilt = np.radians([-20.0, 15.0])
+        about_y = [[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]
+        about_x = [[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]]
+        return np.array(about_x) @ np.array(about_y)
+    return np.linalg.svd(centred)[2] if len(centred) > 2 else np.eye(3)
+
+
+def _edges(cell: Array) -> Array:
+    """Start and end of the twelve edges of a cell [3, 3], [12, 2, 3]."""
+    corners = [np.array(c) for c in np.ndindex(2, 2, 2)]
+    ends = [(c, c + e) for c in corners for e in np.eye(3, dtype=int) if (c + e).max() < 2]
+    return np.array(ends) @ cell

@@ -9,6 +9,7 @@
   const cards = [...document.querySelectorAll(".still")];
   let viewer = null;
   let current = null;
+  let close = 1.3;
 
   function start() {
     box.replaceChildren();
@@ -17,8 +18,24 @@
     box.dataset.state = "ready";
   }
 
+  // Bonds are those of the page: found from distances alone, a melt would be one molecule.
+  function bind(model, frames) {
+    model.frames.forEach((atoms, frame) => {
+      atoms.forEach((atom, index) => Object.assign(atom, { index, bonds: [], bondOrder: [] }));
+      for (const [i, j] of frames[frame]) {
+        for (const [a, b] of [[i, j], [j, i]]) { atoms[a].bonds.push(b); atoms[a].bondOrder.push(1); }
+      }
+    });
+  }
+
   function style() {
     viewer.setStyle({}, { stick: { radius: 0.11 }, sphere: { scale: 0.24 } });
+    viewer.setStyle({ bonds: 0 }, { sphere: { scale: 0.3 } });
+  }
+
+  function look() {
+    viewer.zoomTo();
+    viewer.zoom(close);
   }
 
   function show(index) {
@@ -30,24 +47,28 @@
       box.textContent = "The 3D view needs WebGL, which this browser does not offer.";
       return;
     }
-    const frames = entry.xyz.trimEnd().split("\n").length / (parseInt(entry.xyz, 10) + 2);
+    const frames = entry.bonds.length;
     viewer.stopAnimate();
     viewer.removeAllModels();
     viewer.removeAllShapes();
-    if (frames > 1) viewer.addModelsAsFrames(entry.xyz, "xyz");
-    else viewer.addModel(entry.xyz, "xyz");
+    const model = viewer.addModelsAsFrames(entry.xyz, "xyz", { assignBonds: false });
+    bind(model, entry.bonds);
     style();
+    if (entry.xyz.includes("Lattice=")) {
+      viewer.addUnitCell(model, { box: { color: "#7d8a97" }, astyle: { hidden: true },
+        bstyle: { hidden: true }, cstyle: { hidden: true } });
+    }
     for (const a of entry.arrows) {
       if (Math.hypot(a[3] - a[0], a[4] - a[1], a[5] - a[2]) < 0.08) continue;
       viewer.addArrow({
         start: { x: a[0], y: a[1], z: a[2] }, end: { x: a[3], y: a[4], z: a[5] },
-        radius: 0.07, radiusRatio: 2.2, color: "#d1555b",
+        radius: 0.09, radiusRatio: 2.2, color: "#d1555b",
       });
     }
     play.hidden = frames <= 1;
     play.textContent = "Play";
-    viewer.zoomTo();
-    viewer.zoom(1.5);
+    close = entry.xyz.includes("Lattice=") ? 1.35 : 1.3;
+    look();
     if (frames > 1) viewer.setFrame(frames - 1).then(() => viewer.render());
     viewer.render();
     current = index;
@@ -76,9 +97,11 @@
     viewer.spin(on ? "y" : false);
   });
   document.getElementById("viewer-reset").addEventListener("click", () => {
-    if (viewer) { viewer.zoomTo(); viewer.zoom(1.5); viewer.render(); }
+    if (viewer) { look(); viewer.render(); }
   });
-  // For tests: where the camera looks.
+  // For tests: where the camera looks, and how many bonds the model that is shown has.
+  window.metamdBonds = () => viewer.getModel().selectedAtoms({})
+    .reduce((sum, atom) => sum + atom.bonds.length, 0) / 2;
   window.metamdView = () => (viewer ? viewer.getView() : null);
 
   // WebGL starts when the view comes near the screen: the page itself opens at once.
