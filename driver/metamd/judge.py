@@ -21,7 +21,7 @@ from metamd.select.clusters import broad_clusters
 from metamd.summary import versions
 from metamd.validate.citations import run_citations
 from metamd.validate.models import ModelFile, validate_models
-from metamd.validate.sampling import arm_numbers, energy_zero
+from metamd.validate.sampling import arm_energies, arm_numbers, energy_zero
 from metamd.validate.verdict import verdict
 from metamd.workspace import write_json
 
@@ -119,14 +119,14 @@ def _sets(
         atoms.cell.array if atoms.pbc.any() else None,
     )
     same = [f for f in sets.values() if f.symbols == graph.symbols]
-    zero = energy_zero(same)
+    zero = energy_zero([arm_energies(f, None) for f in same])
     return [
         {
             "name": name,
             "method": None,
             "role": "test",
             "frames": str(files[name].relative_to(folder)),
-            **arm_numbers(frames, graph, zero),
+            **arm_numbers(frames, graph, arm_energies(frames, None), zero),
         }
         for name, frames in sets.items()
         if frames.symbols == graph.symbols

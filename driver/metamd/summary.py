@@ -23,7 +23,7 @@ from metamd.sample import SampleResult
 from metamd.train import Model
 from metamd.validate.citations import run_citations
 from metamd.validate.models import Validation
-from metamd.validate.sampling import arm_numbers, energy_zero
+from metamd.validate.sampling import arm_energies, arm_numbers, energy_zero
 from metamd.workspace import Workspace
 
 PACKAGES = (
@@ -248,7 +248,14 @@ def _arms(state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]
         state.atoms.positions,
         state.atoms.cell.array if state.atoms.pbc.any() else None,
     )
-    zero = energy_zero([s.frames for i in state.iterations for s in i.samples])
+    energies = {
+        (i.number, s.arm.name): arm_energies(
+            s.frames, i.labels[s.arm.name].frames if s.arm.name in i.labels else None
+        )
+        for i in state.iterations
+        for s in i.samples
+    }
+    zero = energy_zero(list(energies.values()))
     rows = []
     for iteration in state.iterations:
         for sample in iteration.samples:
@@ -270,7 +277,7 @@ def _arms(state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]
                     "stopped_walkers": sample.stopped,
                     "notes": sample.notes,
                     "frames": relative(sample.path),
-                    **arm_numbers(sample.frames, graph, zero),
+                    **arm_numbers(sample.frames, graph, energies[iteration.number, arm.name], zero),
                 }
             )
     return rows

@@ -92,7 +92,7 @@ def build(folder: Path, n: int = 40) -> dict[str, Any]:
     }
     start = molecule("CH3CH2OH")
     graph = BondGraph.of(start.get_chemical_symbols(), start.positions)
-    zero = energy_zero(list(arms.values()))
+    zero = energy_zero([f.energy for f in arms.values()])
     summary_arms = []
     for name, frames in arms.items():
         (folder / "arms").mkdir(exist_ok=True)
@@ -108,7 +108,7 @@ def build(folder: Path, n: int = 40) -> dict[str, Any]:
                 "walkers": 2,
                 "stopped_walkers": [],
                 "frames": f"arms/{name}.npz",
-                **arm_numbers(frames, graph, zero),
+                **arm_numbers(frames, graph, frames.energy, zero),
             }
         )
     summary_arms[1]["stopped_walkers"] = [{"walker": 1, "reason": "SCF did not <converge>"}]

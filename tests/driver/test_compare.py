@@ -335,6 +335,10 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
         "hot": 122,
         "modes": 80,
     }
+    # Also of frames that came unlabelled, from those that the reference labelled.
+    highest = {a["name"]: a["energy_p95_ev"] for a in summary["arms"]}
+    assert 0 < highest["cold"] < highest["hot"]
+    assert highest["modes"] > 0
     assert "Nothing" not in write_report(tmp_path / "work").read_text()[:3000]
 
 

@@ -22,7 +22,7 @@ from metamd.validate.errors import (
     mean_and_spread,
     prediction_errors,
 )
-from metamd.validate.sampling import arm_numbers, energy_zero
+from metamd.validate.sampling import arm_energies, arm_numbers, energy_zero
 from metamd.validate.verdict import verdict
 
 ETHANOL = molecule("CH3CH2OH")
@@ -214,15 +214,20 @@ def test_arm_numbers():
     narrow = rattled(50, 0.03, 1)
     wide = rattled(50, 0.1, 2).with_info(bias_ev=np.linspace(0, 1, 50))
     graph = BondGraph.of(SYMBOLS, ETHANOL.positions)
-    zero = energy_zero([narrow, wide, narrow.without_labels()])
+    bare = narrow.without_labels()
+    assert arm_energies(bare, None) is None
+    # Labelled frames stand for the arm where its own frames have no energies.
+    np.testing.assert_array_equal(arm_energies(bare, wide[:10]), wide.energy[:10])
+    np.testing.assert_array_equal(arm_energies(narrow, wide), narrow.energy)
+    zero = energy_zero([narrow.energy, wide.energy, arm_energies(bare, None)])
     assert zero == narrow.energy.min()
-    numbers = [arm_numbers(f, graph, zero) for f in (narrow, wide)]
+    numbers = [arm_numbers(f, graph, f.energy, zero) for f in (narrow, wide)]
     assert numbers[0]["distance_variance_1_per_ang2"] < numbers[1]["distance_variance_1_per_ang2"]
     assert numbers[0]["bonds_intact_fraction"] == 1.0
     assert numbers[1]["energy_p95_ev"] == pytest.approx(np.percentile(wide.energy, 95) - zero)
     assert numbers[0]["bias_p95_ev"] is None
     assert numbers[1]["bias_p95_ev"] == pytest.approx(0.95)
-    empty = arm_numbers(narrow[:0], graph, zero)
+    empty = arm_numbers(narrow[:0], graph, arm_energies(narrow[:0], None), zero)
     assert (empty["n_frames"], empty["energy_p95_ev"]) == (0, None)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metamd import __version__
 from metamd.bonds import BondGraph
 from metamd.config import CompareConfig, Sample
-from metamd.frames import Frames, concatenate, save_npz
+from metamd.frames import Frames, concatenate, load_npz, save_npz
 from metamd.label import LabelResult
 from metamd.sample import SampleResult
 from metamd.summary import stage_seconds, system_entry, versions
@@ -21,7 +21,7 @@ from metamd.train import Model
 from metamd.validate.citations import run_citations
 from metamd.validate.comparison import comparison_verdict, generality
 from metamd.validate.models import Validation
-from metamd.validate.sampling import arm_numbers, energy_zero
+from metamd.validate.sampling import arm_energies, arm_numbers, energy_zero
 from metamd.workspace import Workspace
 
 
@@ -131,7 +131,13 @@ def _samplers(config: CompareConfig, state: State, root: Path) -> list[dict[str,
         state.atoms.positions,
         state.atoms.cell.array if state.atoms.pbc.any() else None,
     )
-    zero = energy_zero(list(pooled.values()))
+    energies = {
+        name: arm_energies(
+            frames, load_npz(state.test_files[name]) if name in state.test_files else None
+        )
+        for name, frames in pooled.items()
+    }
+    zero = energy_zero(list(energies.values()))
     rows = []
     for table in config.sample:
         if table.name not in pooled:
@@ -159,7 +165,7 @@ def _samplers(config: CompareConfig, state: State, root: Path) -> list[dict[str,
                 "walkers": table.walkers,
                 "stopped_walkers": stopped,
                 "frames": str(path.relative_to(root)),
-                **arm_numbers(frames, graph, zero),
+                **arm_numbers(frames, graph, energies[table.name], zero),
             }
         )
     return rows

@@ -27,38 +27,49 @@ def bonds_intact_fraction(frames: Frames, start: BondGraph) -> float:
     return float(start.intact_frames(frames).mean()) if len(frames) else 0.0
 
 
-def energy_zero(arms: Sequence[Frames]) -> float | None:
-    """The energy of the lowest frame of all arms, eV: the zero of every energy in the summary.
+def arm_energies(frames: Frames, labelled: Frames | None) -> Array | None:
+    """Energies in eV that say how high an arm went: those its frames came with, of all of them.
+
+    Frames of samplers without dynamics come with none; then those that the reference has labelled
+    stand for all.  None where there are neither.
+    """
+    found = frames.energy
+    if found is None and labelled is not None:
+        found = labelled.energy
+    return found if found is not None and len(found) else None
+
+
+def energy_zero(arms: Sequence[Array | None]) -> float | None:
+    """The lowest of all arms' energies, eV: the zero of every energy in the summary.
 
     None when no arm has energies.
     """
-    lowest = [float(f.energy.min()) for f in arms if f.energy is not None and len(f)]
-    return min(lowest) if lowest else None
+    return min((float(energy.min()) for energy in arms if energy is not None), default=None)
 
 
-def arm_numbers(frames: Frames, start: BondGraph, zero_ev: float | None) -> dict[str, Any]:
+def arm_numbers(
+    frames: Frames, start: BondGraph, energy_ev: Array | None, zero_ev: float | None
+) -> dict[str, Any]:
     """How widely one arm sampled.
 
     Args:
-        frames: all frames of the arm; with energies (of the unbiased reference) where known.
+        frames: all frames of the arm.
         start: bond graph of the starting structure.
+        energy_ev: ``arm_energies``, of the unbiased reference.
         zero_ev: what energies are counted from, ``energy_zero`` of all arms.
 
     Returns:
         ``n_frames``, ``bonds_intact_fraction``, ``distance_variance_1_per_ang2`` (mean over pairs
         of the variance of 1/r), ``energy_p95_ev`` and ``bias_p95_ev`` (95th percentiles; None
-        where the frames have no energies or no bias).
+        where there are no energies or no bias).
     """
-    energy = frames.energy
     bias: Array | None = frames.info.get("bias_ev")
     return {
         "n_frames": len(frames),
         "bonds_intact_fraction": bonds_intact_fraction(frames, start),
         "distance_variance_1_per_ang2": distance_variance(frames) if len(frames) else 0.0,
         "energy_p95_ev": (
-            None
-            if energy is None or zero_ev is None or not len(frames)
-            else energy_percentile(energy, zero_ev)
+            None if energy_ev is None or zero_ev is None else energy_percentile(energy_ev, zero_ev)
         ),
         "bias_p95_ev": (
             float(np.percentile(np.asarray(bias, float), 95.0))
