@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read, write
 
+from metamd.bonds import BondGraph
 from metamd.config import Molecule, Packmol, System
 from metamd.errors import InputError
 from metamd.execution import program_environment
@@ -54,6 +55,48 @@ def build_structure(system: System) -> Atoms:
     if not atoms.pbc.any():
         atoms.cell = None
     return atoms
+
+
+def walker_starts(starts: Path | None, atoms: Atoms, walkers: int, key: str) -> list[Atoms]:
+    """What each walker of an arm starts from.
+
+    Args:
+        starts: file of starting structures; None for ``atoms`` itself.
+        atoms: the system's structure; the others have its atoms, in its order, and its bonds.
+        walkers: how many; the structures are taken in turn.
+        key: where the file is named, for messages.
+
+    Raises:
+        InputError: not readable, other atoms or bonds, more structures than walkers.
+    """
+    if starts is None:
+        return [atoms] * walkers
+    try:
+        images = read(starts, ":")
+    except Exception as error:
+        raise InputError(f"{starts}: {key} cannot be read as structures ({error}).") from error
+    if len(images) > walkers:
+        raise InputError(
+            f"{starts}: {key} holds {len(images)} structures for {walkers} "
+            f"walker{'s' if walkers > 1 else ''}; set walkers = {len(images)} or more."
+        )
+    symbols, periodic = atoms.get_chemical_symbols(), bool(atoms.pbc.any())
+    graph = BondGraph.of(symbols, atoms.positions, atoms.cell.array if periodic else None)
+    found = []
+    for number, image in enumerate(images, start=1):
+        where = f"{starts}: {key}, structure {number}"
+        if image.get_chemical_symbols() != symbols:
+            raise InputError(
+                f"{where}: its atoms are not those of the system's structure, in the same order."
+            )
+        cell = atoms.cell if image.cell.rank < 3 else image.cell
+        start = Atoms(symbols, image.positions, cell=cell if periodic else None, pbc=atoms.pbc)
+        check_distances(start.positions, symbols, where)
+        changes = graph.changes(start.positions, start.cell.array if periodic else None)
+        if changes:
+            raise InputError(f"{where}: is another molecule than the system's: {changes[0]}.")
+        found.append(start)
+    return [found[k % len(found)] for k in range(walkers)]
 
 
 def _from_file(path: Path, key: str) -> Atoms:

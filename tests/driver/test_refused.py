@@ -56,6 +56,8 @@ RUN_FILE: dict[str, tuple[str, str, list[str]]] = {
                                    ["model", "sample[1]"]),
     "model missing": ('method = "md"', 'method = "md"\nengine = "model"\nmodel = "no.pb"',
                       ["sample[1].model", "no such file"]),
+    "starts missing": ("walkers = 2", 'walkers = 2\nstarts = "no.xyz"',
+                       ["sample[1].starts", "no such file"]),
     "own PLUMED file missing": ('method = "md"', 'method = "md"\nplumed = "no.dat"',
                                 ["sample[1].plumed"]),
     "own deck missing": ('method = "md"', 'method = "md"\ndeck = "no.lammps"', ["sample[1].deck"]),

@@ -13,15 +13,17 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
+from ase.io import write
 from ase.vibrations import Vibrations
 from tblite.ase import TBLite
 
 from metamd.bonds import BondGraph
-from metamd.config import Reference, Sample, System
+from metamd.config import Execution, Reference, Sample, System
 from metamd.deck import PLUMED_FILE
 from metamd.errors import TaskError
+from metamd.execution import Executor
 from metamd.frames import Frames, load_npz
-from metamd.sample.arm import _walker_arguments, walker_task
+from metamd.sample.arm import _walker_arguments, sample_arms, walker_task
 from metamd.units import KB_EV_PER_K
 
 XTB = Reference(calculator="tblite.ase:TBLite", arguments={"method": "GFN2-xTB", "accuracy": 1e-3})
@@ -111,6 +113,25 @@ def test_energies_of_normal_mode_frames(tmp_path: Path) -> None:
     assert share.std() == pytest.approx(np.sqrt(1 / 12), abs=0.04)
     again, _ = run(tmp_path / "again", WATER, water, **settings)
     np.testing.assert_array_equal(again.positions, frames.positions)
+
+
+def test_normal_modes_of_conformers(ethanol: Atoms, tmp_path: Path) -> None:
+    """Each walker is displaced from the minimum that its own starting structure leads to."""
+    gauche = ethanol.copy()
+    gauche.set_dihedral(0, 1, 2, 3, 60.0, indices=[3])
+    write(tmp_path / "both.xyz", [ethanol, gauche])
+    arm = Sample(
+        name="modes", method="nms", frames=40, walkers=2, temperature_k=50.0,
+        starts=tmp_path / "both.xyz",
+    )  # fmt: skip
+    system = System(structure=Path("start.xyz"))
+    with Executor(Execution(workers=1), tmp_path / "logs") as executor:
+        (found,) = sample_arms((arm,), system, XTB, ethanol, tmp_path / "work", executor)
+    torsion = np.array([f.get_dihedral(0, 1, 2, 3) for f in map(found.frames.to_atoms, range(80))])
+    walker = found.frames.info["walker"]
+    assert np.abs(torsion[walker == 0] - 180.0).max() < 40
+    bent = torsion[walker == 1]
+    assert np.abs(np.minimum(bent, 360.0 - bent) - 60.0).max() < 40
 
 
 def test_temperature_sets_the_width_of_normal_mode_sampling(tmp_path: Path) -> None:

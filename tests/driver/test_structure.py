@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import write
 from tblite.ase import TBLite
@@ -18,7 +19,7 @@ from metamd.errors import InputError
 from metamd.forcefields import named_forces
 from metamd.frames import from_atoms, load_npz, save_npz
 from metamd.label.ase_batch import label_batch
-from metamd.structure import build_structure
+from metamd.structure import build_structure, walker_starts
 from metamd.template import run_file_text
 
 
@@ -124,3 +125,34 @@ def test_a_calculator_that_takes_no_charge_is_refused() -> None:
 
     with pytest.raises(InputError, match=r"system\.charge = 1"):
         make_calculator("ase.calculators.emt:EMT", {}, charge=1)
+
+
+def test_walkers_start_from_structures_in_turn(ethanol: Atoms, tmp_path: Path) -> None:
+    gauche = ethanol.copy()
+    gauche.set_dihedral(0, 1, 2, 3, 60.0, indices=[3])
+    write(tmp_path / "two.xyz", [ethanol, gauche])
+    starts = walker_starts(tmp_path / "two.xyz", ethanol, 3, "starts")
+    for start, given in zip(starts, (ethanol, gauche, ethanol), strict=True):
+        np.testing.assert_allclose(start.positions, given.positions, atol=1e-7)
+    assert np.abs(starts[1].positions - starts[0].positions).max() > 0.5
+    assert walker_starts(None, ethanol, 2, "starts") == [ethanol, ethanol]
+
+
+def test_starts_that_do_not_fit_are_refused(ethanol: Atoms, tmp_path: Path) -> None:
+    path = tmp_path / "starts.xyz"
+    other, torn, close = ethanol[::-1], ethanol.copy(), ethanol.copy()
+    torn.positions[8] += 3.0
+    close.positions[8] = close.positions[7] + 0.1
+    for bad, words in (
+        (other, "starts, structure 2: its atoms are not those"),
+        (torn, "starts, structure 2: is another molecule than the system's: bond"),
+        (close, "starts, structure 2"),
+    ):
+        write(path, [ethanol, bad])
+        with pytest.raises(InputError, match=words):
+            walker_starts(path, ethanol, 2, "starts")
+    with pytest.raises(InputError, match=r"holds 2 structures for 1 walker; set walkers = 2"):
+        walker_starts(path, ethanol, 1, "starts")
+    path.write_text("9\n")
+    with pytest.raises(InputError, match=r"starts\.xyz: starts cannot be read as structures"):
+        walker_starts(path, ethanol, 2, "starts")

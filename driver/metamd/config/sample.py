@@ -127,6 +127,10 @@ class Sample(Table):
     """Frames of each walker of method = "nms" and "rattle", which make no steps."""
     walkers: PositiveInt = 1
     """Independent walkers, each with its own seed (and its own hills)."""
+    starts: Path | None = None
+    """File of starting structures (conformers, say), anything ASE reads: walker k starts from the
+    k-th of them, from the first again where there are more walkers; by default all start from
+    the system's structure."""
     seed: Seed = 1
     """Seed of the first walker; walker k uses seed + k."""
     bias: Bias | None = None

@@ -13,7 +13,7 @@ from metamd.errors import InputError, ReferenceFailed
 from metamd.forcefields import reference_forces
 from metamd.plugins import plumed_kernel
 from metamd.reference import make_calculator, single_point
-from metamd.structure import build_structure
+from metamd.structure import build_structure, walker_starts
 
 
 def load_structure(config: RunConfig) -> Atoms:
@@ -41,6 +41,7 @@ def check_run(config: RunConfig) -> Atoms:
     elif reference.kind == "lammps":
         reference_forces(reference, atoms)
     for k, arm in enumerate(config.sample):
+        walker_starts(arm.starts, atoms, arm.walkers, f"sample[{k + 1}].starts")
         too_far = [a for a in (arm.bias.atoms if arm.bias else ()) if a > len(atoms)]
         if too_far:
             raise InputError(

@@ -21,6 +21,7 @@ from metamd.frames import Frames, concatenate, load_npz, save_npz
 from metamd.reference import fingerprint
 from metamd.sample.folder import engine_forces, has_callback, write_walker
 from metamd.sample.static import run_static
+from metamd.structure import walker_starts
 
 WALKER_TASK = "metamd.sample.arm:walker_task"
 
@@ -60,12 +61,13 @@ def sample_arms(
     """
     tasks: list[Task] = []
     for arm in arms:
-        for walker in range(arm.walkers):
+        starts = walker_starts(arm.starts, atoms, arm.walkers, f"sample {arm.name!r}: starts")
+        for walker, start in enumerate(starts):
             tasks.append(
                 Task(
                     WALKER_TASK,
                     folder / arm.name / f"walker-{walker}",
-                    _walker_arguments(arm, system, reference, atoms, walker),
+                    _walker_arguments(arm, system, reference, start, walker),
                     f"arm {arm.name}, walker {walker}",
                 )
             )
@@ -76,8 +78,9 @@ def sample_arms(
 def _walker_arguments(
     arm: Sample, system: System, reference: Reference, atoms: Atoms, walker: int
 ) -> dict[str, Any]:
+    # What the walker starts from is below, whatever file it came from.
     return {
-        "arm": arm.model_dump(mode="json"),
+        "arm": arm.model_copy(update={"starts": None}).model_dump(mode="json"),
         "reference": reference.model_dump(mode="json"),
         "charge": system.charge,
         "multiplicity": system.multiplicity,
