@@ -9,8 +9,12 @@ import os
 import shutil
 import sys
 import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from metamd.config import Execution
 from metamd.errors import InputError
@@ -29,6 +33,8 @@ _SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub"}
 STOP_S = 8.0
 #: Jobs in a row that die before a worker calls: then the set-up is wrong, not the weather.
 FAILED_JOBS = 3
+#: Seconds between looks at a local pool, and how long one of its processes may be missing.
+_LOOK_S, MISSING_S = 2.0, 30.0
 
 
 def workers_per_node(config: Execution) -> int | None:
@@ -70,55 +76,103 @@ def check_execution(config: Execution) -> None:
         ) from error
 
 
-def start_kernel(config: Execution, run_dir: Path) -> Any:
+class Kernel:
     """A Parsl kernel of our own; nothing global is touched but the children's environment."""
-    import parsl
 
-    executors = [_executor(config, CPU)]
-    if config.gpus:
-        executors.append(_executor(config, GPU))
-    return parsl.DataFlowKernel(
-        parsl.Config(
-            executors=executors,
-            run_dir=str(run_dir),
-            initialize_logging=False,
-            strategy="simple",
-            strategy_period=1,
-            exit_mode="cleanup",
+    def __init__(self, config: Execution, run_dir: Path) -> None:
+        import parsl
+
+        executors = [_executor(config, CPU)]
+        if config.gpus:
+            executors.append(_executor(config, GPU))
+        self.parsl = parsl.DataFlowKernel(
+            parsl.Config(
+                executors=executors,
+                run_dir=str(run_dir),
+                initialize_logging=False,
+                strategy="simple",
+                strategy_period=1,
+                exit_mode="cleanup",
+            )
         )
-    )
+        self._pools = [_LocalPool(e) for e in executors] if config.kind == "local" else []
+
+    def submit(self, function: Callable[..., Any], arguments: Sequence[Any], gpu: bool) -> Any:
+        """The future of a call in a worker."""
+        return self.parsl.submit(
+            function,
+            app_args=tuple(arguments),
+            executors=[GPU if gpu else CPU],
+            cache=False,
+            ignore_for_cache=(),
+            app_kwargs={},
+        )
+
+    def lives(self) -> bool:
+        """Whether the processes that hand tasks on are there."""
+        return not self._cut_off() and all(pool.whole() for pool in self._pools)
+
+    def _cut_off(self) -> bool:
+        processes = [getattr(e, "interchange_proc", None) for e in self.parsl.executors.values()]
+        return any(p is not None and p.poll() is not None for p in processes)
+
+    def stop(self) -> None:
+        """End the kernel and its jobs; never hangs, whatever state Parsl is in.
+
+        Parsl asks its interchange about workers before it cancels their jobs, and waits for an
+        answer for ever.
+        """
+        if self._cut_off():
+            for executor in self.parsl.executors.values():
+                if hasattr(executor, "command_client"):
+                    executor.command_client.ok = False
+                if jobs := list(getattr(executor, "blocks_to_job_id", {}).values()):
+                    with contextlib.suppress(Exception):
+                        executor.provider.cancel(jobs)
+
+        def clean() -> None:
+            with contextlib.suppress(Exception):
+                self.parsl.cleanup()
+
+        thread = threading.Thread(target=clean, daemon=True, name="metamd-stop-parsl")
+        thread.start()
+        thread.join(STOP_S)
 
 
-def kernel_lives(kernel: Any) -> bool:
-    """Whether the processes between the kernel and its workers are there."""
-    for executor in kernel.executors.values():
-        process = getattr(executor, "interchange_proc", None)
-        if process is not None and process.poll() is not None:
-            return False
-    return True
+class _LocalPool:
+    """Notices that a pool on this machine has lost a process for good.
 
-
-def stop_kernel(kernel: Any) -> None:
-    """End a kernel and its jobs; never hangs, whatever state Parsl is in.
-
-    Parsl asks its interchange about workers before it cancels their jobs, and waits for an answer
-    for ever.
+    Parsl replaces a worker that died, but not the process that its pool keeps its books in: without
+    it the workers end one by one, and tasks wait for ever.
     """
-    if not kernel_lives(kernel):
-        for executor in kernel.executors.values():
-            if hasattr(executor, "command_client"):
-                executor.command_client.ok = False
-            if jobs := list(getattr(executor, "blocks_to_job_id", {}).values()):
-                with contextlib.suppress(Exception):
-                    executor.provider.cancel(jobs)
 
-    def clean() -> None:
-        with contextlib.suppress(Exception):
-            kernel.cleanup()
+    def __init__(self, executor: Any) -> None:
+        self._executor = executor
+        self._most = 0
+        self._next_look = self._whole_at = time.monotonic()
 
-    thread = threading.Thread(target=clean, daemon=True, name="metamd-stop-parsl")
-    thread.start()
-    thread.join(STOP_S)
+    def whole(self) -> bool:
+        """False when processes have been missing for longer than a new worker takes to start."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_S
+            count = self._processes()
+            self._most = max(self._most, count)
+            if count >= self._most:
+                self._whole_at = now
+        return now - self._whole_at < MISSING_S
+
+    def _processes(self) -> int:
+        """Workers and the keeper of the books; children of Parsl's process_worker_pool."""
+        count = 0
+        for job in list(self._executor.blocks_to_job_id.values()):
+            with contextlib.suppress(psutil.Error):
+                for process in psutil.Process(int(job)).children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        if "process_worker_pool" in " ".join(process.cmdline()[:2]):
+                            below = [" ".join(child.cmdline()) for child in process.children()]
+                            count += sum("spawn_main" in words for words in below)
+        return count
 
 
 def _executor(config: Execution, label: str) -> Any:

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from metamd.blocks import CPU, GPU, kernel_lives, start_kernel, stop_kernel
+from metamd.blocks import Kernel
 from metamd.config import Execution
 from metamd.errors import TaskError
 from metamd.programs import (
@@ -118,7 +118,7 @@ class Executor:
         self.config = config
         self.log_folder = log_folder
         self.console = console or Console(stderr=True)
-        self._kernel: Any = None
+        self._kernel: Kernel | None = None
         pid = os.getpid()
         self._owner = f"{socket.gethostname()}|{pid}|{process_start(pid)}"
 
@@ -135,7 +135,7 @@ class Executor:
 
     def _stop_kernel(self) -> None:
         if self._kernel is not None:
-            stop_kernel(self._kernel)
+            self._kernel.stop()
             self._kernel = None
 
     def run(self, title: str, tasks: Sequence[Task]) -> list[dict[str, Any] | Failure]:
@@ -182,8 +182,8 @@ class Executor:
                     waiting.append(k)
                 else:
                     results[k] = outcome
-            elif running and not kernel_lives(self._kernel):
-                # Parsl's own process was killed: a new one, and all that was out goes out again.
+            elif running and self._kernel is not None and not self._kernel.lives():
+                # One of Parsl's own was killed: a new kernel, all that was out goes out again.
                 self._stop_kernel()
                 waiting += sorted(running, reverse=True)
                 running.clear()
@@ -210,16 +210,12 @@ class Executor:
             # Finished with other arguments: an older result is kept, not mixed with the new one.
             set_aside(task.folder, "old")
         if self._kernel is None:
-            self._kernel = start_kernel(self.config, self.log_folder / "parsl")
+            self._kernel = Kernel(self.config, self.log_folder / "parsl")
         limit_min = getattr(self.config.limits_min, _LIMIT_OF.get(task.kind, task.kind), None)
         limit_s = None if limit_min is None else 60 * limit_min
+        arguments = (task.function, str(task.folder), task.arguments, self._owner, limit_s)
         future: Future[dict[str, Any]] = self._kernel.submit(
-            run_task,
-            app_args=(task.function, str(task.folder), task.arguments, self._owner, limit_s),
-            executors=[GPU if self.config.gpus and task.uses_gpu else CPU],
-            cache=False,
-            ignore_for_cache=(),
-            app_kwargs={},
+            run_task, arguments, gpu=bool(self.config.gpus) and task.uses_gpu
         )
         return future
 

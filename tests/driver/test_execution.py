@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from metamd.config import Execution, Reference, RunConfig, Sample, System
@@ -132,7 +133,7 @@ def test_a_killed_interchange_is_replaced(helpers: Path) -> None:
     task = Task("task_functions:slow", helpers / "slow", {"seconds": 3}, "slow")
     with Executor(Execution(workers=1), helpers / "logs") as executor:
         executor.run_all("first", [Task("task_functions:count", helpers / "c", {"value": 1}, "c")])
-        interchange = executor._kernel.executors["metamd"].interchange_proc
+        interchange = executor._kernel.parsl.executors["metamd"].interchange_proc
 
         def kill() -> None:
             wait_for(lambda: (helpers / "slow" / "pid").exists(), 60)
@@ -142,12 +143,45 @@ def test_a_killed_interchange_is_replaced(helpers: Path) -> None:
         thread.start()
         (result,) = executor.run_all("slow", [task])
         thread.join()
-        assert executor._kernel.executors["metamd"].interchange_proc is not interchange
+        assert executor._kernel.parsl.executors["metamd"].interchange_proc is not interchange
         begun = time.monotonic()
     assert time.monotonic() - begun < 10
     assert result["pid"] > 0
     events = [x.split()[3] for x in (helpers / "slow" / ".task-lock").read_text().splitlines()]
     assert events.count("finished") == 1
+
+
+def test_a_pool_that_lost_its_books_is_replaced(
+    helpers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that Parsl's pool shares its state in is killed: no waiting for ever."""
+    monkeypatch.setattr("metamd.blocks.MISSING_S", 6.0)
+    tasks = [
+        Task("task_functions:slow", helpers / f"t{k}", {"seconds": 2}, f"t{k}") for k in range(4)
+    ]
+    with Executor(Execution(workers=2), helpers / "logs") as executor:
+        executor.run_all("first", [Task("task_functions:count", helpers / "c", {"value": 1}, "c")])
+        (job,) = executor._kernel.parsl.executors["metamd"].blocks_to_job_id.values()
+        kernel = executor._kernel
+
+        def kill() -> None:
+            wait_for(lambda: all((helpers / f"t{k}" / "pid").exists() for k in (0, 1)), 60)
+            workers = {int((helpers / f"t{k}" / "pid").read_text()) for k in (0, 1)}
+            below = psutil.Process(int(job)).children(recursive=True)
+            (keeper,) = [
+                p for p in below if p.pid not in workers and "spawn_main" in " ".join(p.cmdline())
+            ]
+            keeper.kill()
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        results = executor.run_all("slow", tasks)
+        thread.join()
+        assert executor._kernel is not kernel
+    assert len(results) == 4
+    for k in range(4):
+        lock = (helpers / f"t{k}" / ".task-lock").read_text().splitlines()
+        assert [x.split()[3] for x in lock].count("finished") == 1
 
 
 def test_time_limits_end_a_task_and_say_so(helpers: Path) -> None:
