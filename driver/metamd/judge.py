@@ -20,7 +20,8 @@ from metamd.frames import Frames, save_npz
 from metamd.select.clusters import broad_clusters
 from metamd.summary import versions
 from metamd.validate.citations import run_citations
-from metamd.validate.models import ModelFile, validate_models
+from metamd.validate.models import validate_models
+from metamd.validate.plan import ModelFile
 from metamd.validate.sampling import arm_energies, arm_numbers, energy_zero
 from metamd.validate.verdict import verdict
 from metamd.workspace import write_json

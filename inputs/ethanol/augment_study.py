@@ -27,8 +27,9 @@ from metamd.execution import Executor
 from metamd.frames import Frames, load_frames, load_npz, save_deepmd, save_npz
 from metamd.reference import make_calculator
 from metamd.train import Augmented, train_all, train_ensemble
-from metamd.validate.models import ModelFile, validate_models
+from metamd.validate.models import validate_models
 from metamd.validate.nve import nve_check
+from metamd.validate.plan import ModelFile
 from metamd.validate.scan import bond_scan
 from metamd.workspace import write_json
 

@@ -25,7 +25,8 @@ from metamd.execution import Executor
 from metamd.frames import Frames, concatenate, load_npz, save_deepmd, save_npz
 from metamd.select import select
 from metamd.train import train_all, train_ensemble
-from metamd.validate.models import ModelFile, validate_models
+from metamd.validate.models import validate_models
+from metamd.validate.plan import ModelFile
 from metamd.workspace import write_json
 
 HERE = Path(__file__).resolve().parent

@@ -31,7 +31,8 @@ from metamd.sample import sample_arms
 from metamd.select import select
 from metamd.summary import status_entries
 from metamd.train import Augmented, train_all, train_ensemble
-from metamd.validate.models import ModelFile, validate_models
+from metamd.validate.models import validate_models
+from metamd.validate.plan import ModelFile
 from metamd.workspace import RUN_FILE, StageClock, Workspace, set_aside, write_json
 
 #: Seeds of a sampler's repetitions lie so far apart that their walkers share none.

@@ -30,7 +30,8 @@ from metamd.sample import sample_arms
 from metamd.select import select
 from metamd.summary import GIVEN_DATA, IterationState
 from metamd.train import Augmented, train_all, train_ensemble
-from metamd.validate.models import ModelFile, validate_models
+from metamd.validate.models import validate_models
+from metamd.validate.plan import ModelFile
 from metamd.workspace import Workspace, write_json
 
 POOLED = "all"

@@ -20,7 +20,6 @@ from metamd.errors import DataError, MetamdError
 from metamd.execution import Executor, Failure, Task
 from metamd.frames import Frames, concatenate, load_npz
 from metamd.predict import known_elements, predict
-from metamd.validate import tasks
 from metamd.validate.clusters import Clusterer, cluster_check
 from metamd.validate.deviation import deviation_check
 from metamd.validate.errors import (
@@ -30,20 +29,8 @@ from metamd.validate.errors import (
     prediction_errors,
     save_predictions,
 )
+from metamd.validate.plan import Ensembles, ModelFile, Plan
 from metamd.validate.sampling import overlap_check
-
-ERRORS_TASK = "metamd.validate.models:model_errors"
-STABILITY_TASK = "metamd.validate.stability:run_stability"
-_TASKS = "metamd.validate.tasks"
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelFile:
-    """A frozen model to judge: what it was trained on, its seed, its file."""
-
-    train: str
-    seed: int
-    path: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,27 +95,22 @@ def validate_models(
         system: charge and multiplicity for it.
         clusters: finds the clusters of the check of that name; it is left out without.
     """
-    return _Stage(
-        models, tests, start, config, folder, executor, reference, system, clusters
-    ).judged()
+    plan = Plan(start, config, folder, reference, system)
+    return _Stage(plan, models, tests, executor, clusters).judged()
 
 
 class _Stage:
     def __init__(
         self,
+        plan: Plan,
         models: Sequence[ModelFile],
         tests: Mapping[str, Path],
-        start: Atoms,
-        config: Validate,
-        folder: Path,
         executor: Executor,
-        reference: Reference | None,
-        system: System | None,
         clusters: Clusterer | None,
     ) -> None:
-        self.models, self.tests, self.start = models, tests, start
-        self.config, self.folder, self.executor = config, folder, executor
-        self.reference, self.system, self.clusters = reference, system, clusters
+        self.plan, self.config, self.start = plan, plan.config, plan.start
+        self.models, self.tests = models, tests
+        self.executor, self.clusters = executor, clusters
         self.checks: list[dict[str, Any]] = []
         self.failures: list[dict[str, Any]] = []
 
@@ -159,19 +141,7 @@ class _Stage:
     def _errors(self) -> tuple[list[dict[str, Any]], list[ModelFile]]:
         """Cross errors, and the models that could be opened and know the structure's elements."""
         tests = self.tests if self.config.checks_frames else {}
-        todo = [
-            Task(
-                ERRORS_TASK,
-                self._errors_folder(model),
-                {
-                    "model": str(model.path),
-                    "tests": {k: str(v) for k, v in tests.items()},
-                    "elements": sorted(set(self.start.get_chemical_symbols())),
-                },
-                f"errors of {model.train}, seed {model.seed}",
-            )
-            for model in self.models
-        ]
+        todo = [self.plan.errors(model, tests) for model in self.models]
         rows, usable = [], []
         for model, outcome in zip(self.models, self.executor.run("validate", todo), strict=True):
             name = f"{model.train}, seed {model.seed}"
@@ -194,17 +164,14 @@ class _Stage:
             row["predictions"] = [
                 {"seed": seed, "path": str(folder / f"{row['test']}.npz")}
                 for seed in row["seeds"]
-                for folder in [self._errors_folder(ModelFile(row["train"], seed, Path()))]
+                for folder in [self.plan.errors_folder(ModelFile(row["train"], seed, Path()))]
             ]
         return table, usable
 
-    def _errors_folder(self, model: ModelFile) -> Path:
-        return self.folder / "errors" / f"{model.train}-seed-{model.seed}"
-
-    def _dynamics(self, ensembles: Mapping[str, list[ModelFile]]) -> list[dict[str, Any]]:
+    def _dynamics(self, ensembles: Ensembles) -> list[dict[str, Any]]:
         """Everything that needs a model and no other result; the stability runs."""
-        runs = self._stability_tasks(ensembles) if "stability" in self.config.checks else []
-        others = self._check_tasks(ensembles)
+        runs = self.plan.stability(ensembles) if "stability" in self.config.checks else []
+        others = self.plan.checks(ensembles)
         outcomes = self.executor.run("dynamics", [*(task for _, task in runs), *others])
         stability = []
         for (model, task), outcome in zip(runs, outcomes, strict=False):
@@ -235,17 +202,7 @@ class _Stage:
                 if outcome["stopped"]:
                     self._fail(task.title, f"ended early: {outcome['stopped']}")
         if trajectories:
-            kinds = [k for k in ("rdf", "diffusion") if k in self.config.checks]
-            task = Task(
-                f"{_TASKS}:liquid_task",
-                self.folder / "liquid",
-                {
-                    "trajectories": trajectories,
-                    "checks": kinds,
-                    "settings": self.config.trajectory.model_dump(mode="json"),
-                },
-                " and ".join(kinds),
-            )
+            task = self.plan.liquid(trajectories)
             self._collect(self.executor.run("liquid", [task]), [task])
         return stability
 
@@ -256,88 +213,7 @@ class _Stage:
             else:
                 self.checks += outcome["checks"]
 
-    def _stability_tasks(
-        self, ensembles: Mapping[str, list[ModelFile]]
-    ) -> list[tuple[ModelFile, Task]]:
-        every = self.config.stability_members == "all"
-        return [
-            (model, self._stability_task(model, number, temperature))
-            for ensemble in ensembles.values()
-            for number, model in enumerate(ensemble if every else ensemble[:1])
-            for temperature in self.config.temperatures_k
-        ]
-
-    def _stability_task(self, model: ModelFile, number: int, temperature: float) -> Task:
-        member = f"-member-{number + 1}" if number else ""
-        return Task(
-            STABILITY_TASK,
-            self.folder / "stability" / f"{model.train}-{temperature:g}K{member}",
-            {
-                "model": str(model.path),
-                "train": model.train,
-                "seed": self.config.seed + number,
-                "temperature_k": temperature,
-                "steps": self.config.steps,
-                "timestep_fs": self.config.timestep_fs,
-                **self._structure(),
-            },
-            f"{temperature:g} K dynamics of {model.train}, seed {model.seed}",
-        )
-
-    def _structure(self) -> dict[str, Any]:
-        return {
-            "symbols": self.start.get_chemical_symbols(),
-            "positions": self.start.positions.tolist(),
-            "cell": self.start.cell.array.tolist() if self.start.pbc.any() else None,
-        }
-
-    def _check_tasks(self, ensembles: Mapping[str, list[ModelFile]]) -> list[Task]:
-        """Scans, frequencies, NVE, and the trajectories that liquids are analysed from."""
-        c, wanted = self.config, self.config.checks
-        system = {
-            **self._structure(),
-            "reference": self.reference and self.reference.model_dump(mode="json"),
-            "charge": self.system.charge if self.system else 0,
-            "multiplicity": self.system.multiplicity if self.system else 1,
-            "models": {name: str(members[0].path) for name, members in ensembles.items()},
-        }
-
-        def task(kind: str, folder: str, title: str, **more: Any) -> Task:
-            where = self.folder / folder
-            return Task(f"{_TASKS}:{kind}_task", where, {"system": system, **more}, title)
-
-        out = []
-        if "scans" in wanted:
-            scans = [scan.model_dump(mode="json") for scan in c.scans]
-            out.append(task("scans", "scans", "scans of bonds and angles", scans=scans))
-        if "frequencies" in wanted:
-            out.append(task("frequencies", "frequencies", "harmonic frequencies"))
-        if "nve" in wanted:
-            settings = {
-                "temperature_k": c.nve_temperature_k,
-                "timestep_fs": c.timestep_fs,
-                "steps": c.nve_steps,
-                "seed": c.seed,
-            }
-            out.append(task("nve", "nve", "energy conservation", settings=settings))
-        if "rdf" in wanted or "diffusion" in wanted:
-            names = [tasks.REFERENCE] if self.reference is not None else []
-            settings = c.trajectory.model_dump(mode="json")
-            out += [
-                task(
-                    "trajectory",
-                    f"trajectory/{name}",
-                    f"trajectory of {name}",
-                    name=name,
-                    settings=settings,
-                )
-                for name in [*names, *ensembles]
-            ]
-        return out
-
-    def _analyses(
-        self, ensembles: Mapping[str, list[ModelFile]], stability: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def _analyses(self, ensembles: Ensembles, stability: Sequence[Mapping[str, Any]]) -> None:
         """Deviation of each ensemble of two or more along the runs of its first member."""
         if "deviation" not in self.config.checks:
             return
@@ -348,20 +224,7 @@ class _Stage:
             and len(ensembles[run["train"]]) > 1
             and run["seed"] == ensembles[run["train"]][0].seed
         ]
-        todo = [
-            Task(
-                f"{_TASKS}:deviation_task",
-                self.folder / "deviation" / f"{run['train']}-{run['temperature_k']:g}K",
-                {
-                    "models": [str(m.path) for m in ensembles[run["train"]]],
-                    "trajectory": run["trajectory"],
-                    "until_ps": run["time_ps"],
-                    "timestep_fs": self.config.timestep_fs,
-                },
-                f"deviation of {run['train']}, {run['temperature_k']:g} K",
-            )
-            for run in runs
-        ]
+        todo = [self.plan.deviation(ensembles, run) for run in runs]
         found = {}
         outcomes = self.executor.run("deviation", todo) if todo else []
         for run, task, outcome in zip(runs, todo, outcomes, strict=True):
@@ -381,7 +244,7 @@ class _Stage:
         sets = {name: load_npz(path) for name, path in self.tests.items()}
         return {name: f for name, f in sets.items() if len(f) and f.symbols == symbols}
 
-    def _clusters(self, ensembles: Mapping[str, list[ModelFile]]) -> dict[str, Any]:
+    def _clusters(self, ensembles: Ensembles) -> dict[str, Any]:
         """Error by cluster over all test frames, of each ensemble's first member."""
         assert self.clusters is not None
         sets = {name: frames for name, frames in self._sets().items() if frames.labelled}
@@ -395,7 +258,7 @@ class _Stage:
         return cluster_check(self.clusters(together), errors).as_dict()
 
     def _frame_errors(self, model: ModelFile, test: str, frames: Frames) -> Any:
-        with np.load(self._errors_folder(model) / f"{test}.npz", allow_pickle=False) as data:
+        with np.load(self.plan.errors_folder(model) / f"{test}.npz", allow_pickle=False) as data:
             return frame_force_rmse(frames, data["forces"])
 
 
