@@ -1,10 +1,12 @@
-"""The improved training of flatten against plain random training, with equal frames and steps.
+"""The improved training of flatten against plain random training on as many frames.
 
     metamd sample inputs/ethylene_glycol/pool.toml -w POOL
     python inputs/ethylene_glycol/flatten_study.py POOL --workdir STUDY
 
-Both trainings end with 1000 frames and have made 19 200 steps in all.  Errors are those on frames
-that neither of them was trained on, cluster by cluster.  What is done is not done again.
+The pool has all frames of plain dynamics and one in five of metadynamics: 1 % of it is rare.  Both
+final trainings are alike: 1000 frames, from random weights, equally many steps.  Errors are those
+on all frames that neither of them was trained on, the rest of metadynamics among them, cluster by
+cluster.  What is done is not done again.
 """
 
 from __future__ import annotations
@@ -30,17 +32,32 @@ from metamd.workspace import write_json
 HERE = Path(__file__).resolve().parent
 #: A cluster with fewer frames left than this says nothing.
 FEWEST = 10
+#: One in so many frames of metadynamics is in the pool; the others only test.
+RARE_EVERY = 5
+
+
+def load_frames_of(folder: Path) -> tuple[Frames, int]:
+    """All frames, those of the pool first, and how many these are."""
+    arms = {
+        path.parent.name: load_npz(path)
+        for path in sorted(folder.glob("iteration-0/sample/*/frames.npz"))
+    }
+    rare = arms["metamd"]
+    taken = np.arange(len(rare)) % RARE_EVERY == 0
+    pool = [arms["md"], rare[np.flatnonzero(taken)]]
+    everything = concatenate([*pool, rare[np.flatnonzero(~taken)]], "ethylene glycol")
+    return everything, sum(len(part) for part in pool)
 
 
 def force_rmse(
-    models: list[Path], pool: Path, n: int, folder: Path, executor: Executor
+    models: list[Path], frames: Path, n: int, folder: Path, executor: Executor
 ) -> np.ndarray:
-    """Force RMSE of each frame of the pool by each model, eV/A, [n_models, n_frames]."""
+    """Force RMSE of each frame by each model, eV/A, [n_models, n_frames]."""
     tasks = [
         Task(
             "metamd.predict:force_error_task",
             folder / f"errors-{k}",
-            {"models": [str(model)], "frames": str(pool), "indices": list(range(n))},
+            {"models": [str(model)], "frames": str(frames), "indices": list(range(n))},
             f"errors of model {k}",
         )
         for k, model in enumerate(models)
@@ -50,9 +67,16 @@ def force_rmse(
 
 
 def one_seed(
-    pool: Frames, clusters: Clusters, config: RunConfig, seed: int, folder: Path, executor: Executor
+    frames: Frames,
+    n_pool: int,
+    clusters: Clusters,
+    config: RunConfig,
+    seed: int,
+    folder: Path,
+    executor: Executor,
 ) -> dict[str, Any]:
     """Train both ways with one seed, and compare."""
+    pool = frames[:n_pool]
     chosen = config.select.model_copy(update={"seed": seed})
     train = config.train.model_copy(update={"seed": seed})
     better = improved_training(pool, chosen, train, folder / "flatten", executor)
@@ -60,19 +84,16 @@ def one_seed(
     system = folder / "random-train"
     if not system.exists():
         save_deepmd(pool[plain.indices], system)
-    rounds = len(better.rounds) - 1
-    steps = train.steps + rounds * (chosen.flatten.round_steps or train.steps)
-    long = train.model_copy(update={"steps": steps})
-    tasks = train_ensemble("random", [system], [], long, folder)
+    tasks = train_ensemble("random", [system], [], train, folder)
     models = train_all({"random": tasks}, executor)
     errors = force_rmse(
-        [models[0].path, better.models[0].path], folder / "flatten" / "pool.npz", len(pool),
+        [models[0].path, better.models[0].path], folder.parent / "frames.npz", len(frames),
         folder, executor,
     )  # fmt: skip
     errors[:, np.union1d(plain.indices, better.indices)] = np.nan
     left = np.bincount(clusters.labels[np.isfinite(errors[0])], minlength=clusters.n)
     counted = left >= FEWEST
-    table: dict[str, Any] = {"seed": seed, "steps": steps, "frames_left": left.tolist()}
+    table: dict[str, Any] = {"seed": seed, "steps": train.steps, "frames_left": left.tolist()}
     for name, own in zip(("random", "flatten"), errors, strict=True):
         rmse, _ = cluster_rmse(clusters, own)
         table[name] = {
@@ -116,18 +137,18 @@ def main() -> None:
     folder: Path = arguments.workdir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     config = load_config(HERE / "flatten.toml")
-    arms = sorted(arguments.pool.glob("iteration-0/sample/*/frames.npz"))
-    pool = concatenate([load_npz(path) for path in arms], "ethylene glycol pool")
-    save_npz(pool, folder / "pool.npz")
-    clusters = broad_clusters(pool, config.select.flatten, 1)
-    print(f"{len(pool)} frames in {clusters.n} clusters of {clusters.population.min()} to "
-          f"{clusters.population.max()}")  # fmt: skip
+    frames, n_pool = load_frames_of(arguments.pool)
+    save_npz(frames, folder / "frames.npz")
+    clusters = broad_clusters(frames, config.select.flatten, 1)
+    print(f"{n_pool} frames in the pool, {len(frames)} in all, in {clusters.n} clusters of "
+          f"{clusters.population.min()} to {clusters.population.max()}")  # fmt: skip
     rows = []
     with Executor(
         Execution(workers=arguments.workers), folder / "logs", Console(stderr=True)
     ) as executor:
         for seed in range(1, arguments.seeds + 1):
-            rows.append(one_seed(pool, clusters, config, seed, folder / f"seed-{seed}", executor))
+            own = folder / f"seed-{seed}"
+            rows.append(one_seed(frames, n_pool, clusters, config, seed, own, executor))
             write_json(folder / "results.json", rows)
             plot(rows, folder / "clusters.png")
             r, f = rows[-1]["random"], rows[-1]["flatten"]
