@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class MetamdError(Exception):
     """Base of all errors that metamd raises on purpose; the message is for the person."""
@@ -25,6 +27,14 @@ class WorkspaceError(InputError):
 
 class TaskError(MetamdError, RuntimeError):
     """A program or task failed; the message carries the last useful line of its log."""
+
+
+class NothingLabelled(TaskError):
+    """Not one of the frames got a label; ``failures`` has each frame's reason."""
+
+    def __init__(self, message: str, failures: list[dict[str, Any]]) -> None:
+        super().__init__(message)
+        self.failures = failures
 
 
 class ProgramKilled(TaskError):

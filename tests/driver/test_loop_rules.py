@@ -13,11 +13,12 @@ from ase.io import read
 
 from metamd import deck
 from metamd.config import Bias, Loop, RunConfig, parse_config
-from metamd.errors import TaskError
+from metamd.errors import InputError
 from metamd.frames import Frames
 from metamd.label import LabelResult
 from metamd.loop import rules
-from metamd.loop.iteration import within_budget, without_wild
+from metamd.loop.check import check_run
+from metamd.loop.iteration import Iteration, RunContext, within_budget, without_wild
 from metamd.loop.pick import Picked, _bands, _with_mean
 from metamd.plumed_input import HILLS, carry_hills, plumed_file
 from metamd.predict import Predictions
@@ -25,6 +26,7 @@ from metamd.repulsion import write_zbl_table, zbl_energy_ev
 from metamd.sample import SampleResult
 from metamd.summary import IterationState
 from metamd.validate.models import Validation
+from metamd.workspace import Workspace
 
 from .conftest import ETHANOL
 
@@ -80,6 +82,20 @@ def test_few_unknown_frames_end_the_loop() -> None:
     empty = rules.before_training(loop, state(1, known=0.5, chosen=0))
     assert empty is not None
     assert empty.rule == "loop.select"
+    assert "trust_upper" not in empty.reason
+    # Given models that know all frames end it before anything is trained.
+    given = loop.model_copy(update={"models": (Path("a.pb"), Path("b.pb"))})
+    assert rules.before_training(given, state(0, known=0.95)) is not None
+    assert rules.before_training(given, state(0, known=0.5)) is None
+
+
+def test_models_that_know_nothing_are_said_to() -> None:
+    """All frames above the upper level: the loop ends too, but not because all is well."""
+    far = state(1, known=0.0, chosen=0)
+    far.picked["md"].deviation.update(candidates=0.0, lost=1.0)
+    stop = rules.before_training(Loop(iterations=3), far)
+    assert stop is not None
+    assert "100% of an arm's frames deviate by more than loop.select.trust_upper" in stop.reason
 
 
 def test_frames_far_off_are_not_taken_for_known() -> None:
@@ -105,16 +121,66 @@ def test_budget_counts_walkers_and_labels_and_cuts_what_is_labelled() -> None:
     c = config(max_reference_calls=400)
     assert rules.reference_steps(c.sample) == 2 * 110 + 50
     spent = IterationState(0, reference_steps=rules.reference_steps(c.sample))
-    left = rules.budget_left(c, [spent])
-    assert left == 400 - 270 - c.label.recheck
+    assert rules.budget_left(c, [spent]) == 400 - 270
     assert rules.budget_left(config(), [spent]) is None
     roles = {"md": "train", "more": "train", "hot": "test"}
     selected = {"md": frames(90), "more": frames(30), "hot": frames(50)}
-    kept = within_budget(selected, roles, 40)
+    free = {name: np.zeros(len(f), bool) for name, f in selected.items()}
+    kept = within_budget(selected, roles, 40, free, 5)
     assert {name: len(f) for name, f in kept.items()} == {"md": 30, "more": 10, "hot": 50}
     assert kept["md"].info["step"][[0, -1]].tolist() == [0, 89]
-    assert set(within_budget(selected, roles, 0)) == {"hot"}
-    assert rules.without_labels(c.loop, IterationState(1)) is not None
+    assert set(within_budget(selected, roles, 0, free, 5)) == {"hot"}
+    # Frames that bring their labels along cost their rechecks only, five in each such arm.
+    free["md"][::2] = True
+    kept = within_budget(selected, roles, 5 + 40, free, 5)
+    assert {name: len(f) for name, f in kept.items()} == {"md": 45 + 24, "more": 16, "hot": 50}
+    assert set(np.arange(0, 90, 2)) <= set(kept["md"].info["step"].tolist())
+    kept = within_budget(selected, roles, 0, free, 5)
+    assert {name: len(f) for name, f in kept.items()} == {"md": 45, "hot": 50}
+
+
+def test_nothing_to_train_on_ends_the_loop_and_says_why() -> None:
+    loop = config(max_reference_calls=400).loop
+    spent = rules.without_labels(loop, IterationState(1))
+    assert spent is not None
+    assert spent.rule == "loop.max_reference_calls"
+    none = IterationState(1)
+    failed = [{"frame": 3, "reason": "no SCF convergence"}]
+    none.labels = {"md": LabelResult(frames(5)[:0], failures=failed)}
+    stop = rules.without_labels(loop, none)
+    assert stop is not None
+    assert stop.reason == (
+        "none of the 1 new frames got a usable label; the first: no SCF convergence"
+    )
+    none.labels["more"] = LabelResult(frames(2), computed=2)
+    assert rules.without_labels(loop, none) is None
+
+
+def test_a_budget_below_the_first_sampling_is_refused() -> None:
+    with pytest.raises(InputError, match=r"max_reference_calls: 269 is less than the 270 steps"):
+        check_run(config(max_reference_calls=269))
+    check_run(config(max_reference_calls=270))
+
+
+def test_every_walker_goes_on_with_its_own_hills(tmp_path: Path) -> None:
+    """Also after one of them failed in an iteration, or from the start."""
+    c = config(hills="carry")
+    arm = c.sample[0].model_copy(update={"bias": Bias(), "method": "metamd", "walkers": 3})
+    (tmp_path / "w").mkdir()
+    with Workspace(tmp_path / "w", c) as work:
+        for number, walkers in ((0, (0, 1)), (1, (0,))):
+            for walker in walkers:
+                own = work.path / f"iteration-{number}" / "sample" / "md" / f"walker-{walker}"
+                own.mkdir(parents=True)
+                (own / HILLS).write_text("")
+        context = RunContext(c, work, None, None, read(ETHANOL))  # type: ignore[arg-type]
+        third = Iteration(context, 2, [IterationState(0), IterationState(1)])
+        names = ["/".join(p.parts[-5:-1]) for p in third._carried(arm).hills]
+    assert names == [
+        "iteration-1/sample/md/walker-0",
+        "iteration-0/sample/md/walker-1",
+        "iteration-1/sample/md/walker-0",
+    ]
 
 
 def test_a_model_s_numbers_only_guide_the_choice() -> None:
@@ -220,5 +286,6 @@ def test_frames_that_the_reference_calls_exploded_are_set_aside() -> None:
     assert kept.computed == 3
     assert kept.failures[0]["frame"] == 7
     assert "250 eV/A" in kept.failures[0]["reason"]
-    with pytest.raises(TaskError, match="every frame"):
-        without_wild(LabelResult(labelled), 0.5)
+    none = without_wild(LabelResult(labelled), 0.5)
+    assert len(none.frames) == 0
+    assert [f["frame"] for f in none.failures] == [3, 5, 7, 9]

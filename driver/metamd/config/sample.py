@@ -132,7 +132,7 @@ class Sample(Table):
     k-th of them, from the first again where there are more walkers; by default all start from
     the system's structure."""
     seed: Seed = 1
-    """Seed of the first walker; walker k uses seed + k."""
+    """Seed of the first walker; walker k uses seed + 1000 k."""
     bias: Bias | None = None
     """The bias of method = "metamd"."""
     wte: Wte | None = None

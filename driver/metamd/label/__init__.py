@@ -1,5 +1,5 @@
 """Labelling: true energies and forces for chosen frames; failures are set aside, never lost."""
 
-from metamd.label.stage import LabelResult, label_frames
+from metamd.label.stage import LabelResult, label_frames, reusable_labels
 
-__all__ = ["LabelResult", "label_frames"]
+__all__ = ["LabelResult", "label_frames", "reusable_labels"]

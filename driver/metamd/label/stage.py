@@ -12,7 +12,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from metamd.config import Label, Reference, System
-from metamd.errors import TaskError
+from metamd.errors import NothingLabelled, TaskError
 from metamd.execution import Executor, Failure, Task
 from metamd.frames import Frames, from_atoms, load_npz, save_npz
 from metamd.label.finished import label_from_outputs
@@ -95,10 +95,11 @@ def label_frames(
             stretched bonds of a frame are bonds all the same); by default the first frame.
 
     Raises:
-        TaskError: taken-over labels disagree with the reference, or not one frame was labelled.
+        NothingLabelled: not one frame was labelled.
+        TaskError: taken-over labels disagree with the reference.
     """
     folder = folder.resolve()
-    reusable = _reusable(frames, config, fingerprint(reference, system))
+    reusable = reusable_labels(frames, config, fingerprint(reference, system))
     keep, todo = np.flatnonzero(reusable), np.flatnonzero(~reusable)
     evenly = np.linspace(0, max(0, len(keep) - 1), min(len(keep), config.recheck))
     check = keep[np.unique(evenly.astype(int))]
@@ -114,7 +115,10 @@ def label_frames(
         labels.take(keep, frames[keep])
     good = np.flatnonzero(np.isfinite(labels.energy))
     if not len(good):
-        raise TaskError(f"no frame could be labelled; the first: {labels.failures[0]['reason']}")
+        raise NothingLabelled(
+            f"no frame could be labelled; the first: {labels.failures[0]['reason']}",
+            labels.failures,
+        )
     failures = [f for f in labels.failures if not reusable[f["frame"]]]
     return LabelResult(
         frames=_labelled(frames, labels, good, fingerprint(reference, system)),
@@ -138,7 +142,7 @@ def _from_outputs(
     ]
 
 
-def _reusable(frames: Frames, config: Label, source: str) -> NDArray[Any]:
+def reusable_labels(frames: Frames, config: Label, source: str) -> NDArray[Any]:
     """Which frames carry labels of this very reference, [n_frames] bool."""
     if not (config.reuse and frames.labelled and "label_source" in frames.info):
         return np.zeros(len(frames), dtype=bool)

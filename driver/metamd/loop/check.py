@@ -11,6 +11,7 @@ from metamd.blocks import check_execution
 from metamd.config import RunConfig
 from metamd.errors import InputError, ReferenceFailed
 from metamd.forcefields import reference_forces
+from metamd.loop.rules import reference_steps
 from metamd.plugins import plumed_kernel
 from metamd.reference import make_calculator, single_point
 from metamd.structure import build_structure, walker_starts
@@ -53,7 +54,21 @@ def check_run(config: RunConfig) -> Atoms:
                 f"sample[{k + 1}].method: {arm.name!r} needs PLUMED, and no kernel was found; set "
                 "PLUMED_KERNEL or `pip install --no-deps hillclimber==0.1.8`."
             )
+    _check_budget(config)
     return atoms
+
+
+def _check_budget(config: RunConfig) -> None:
+    """Refuse a budget that the walkers of iteration 0 alone spend."""
+    budget, loop = config.loop.max_reference_calls, config.loop
+    begins_with_reference = not (loop.data or loop.models)
+    arms = [arm for arm in config.sample if begins_with_reference or arm.role == "test"]
+    steps = reference_steps(arms)
+    if budget is not None and budget < steps:
+        raise InputError(
+            f"loop.max_reference_calls: {budget} is less than the {steps} steps that walkers of "
+            "iteration 0 make with the reference."
+        )
 
 
 def check_reference(config: RunConfig, atoms: Atoms) -> None:

@@ -6,22 +6,24 @@ again on disk, so that running an iteration again after a kill gives the same st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 from rich.console import Console
 
 from metamd.augment import augment_system
 from metamd.config import Augment, RunConfig, Sample, Select, is_thermal
 from metamd.dataset import make_dataset
-from metamd.errors import TaskError
+from metamd.errors import NothingLabelled, TaskError
 from metamd.execution import Executor
 from metamd.frames import Frames, save_npz
 from metamd.judge import cluster_labels
-from metamd.label import LabelResult, label_frames
+from metamd.label import LabelResult, label_frames, reusable_labels
 from metamd.loop.pick import Picked, pick_unlabelled
 from metamd.loop.rules import reference_steps
 from metamd.plumed_input import HILLS
@@ -111,15 +113,21 @@ class Iteration:
     def _carried(self, arm: Sample) -> Any:
         """The arm's bias with the hills that its walkers left in the last iteration."""
         assert arm.bias is not None
-        folder = self.run.workspace.path / f"iteration-{self.number - 1}" / "sample" / arm.name
-        hills = tuple(
-            path
-            for walker in range(arm.walkers)
-            if (path := folder / f"walker-{walker}" / HILLS).exists()
-        )
+        own = [self._last_hills(arm, walker) for walker in range(arm.walkers)]
+        # A walker that has none yet takes another one's, so that the others keep theirs.
+        spare = next((path for path in own if path is not None), None)
+        hills = tuple(path or spare for path in own) if spare is not None else ()
         ramp = self.config.loop.ramp_steps if self.config.loop.hills == "ramp" else None
         update = {"hills": hills or arm.bias.hills, "ramp_steps": ramp or arm.bias.ramp_steps}
         return arm.bias.model_copy(update=update)
+
+    def _last_hills(self, arm: Sample, walker: int) -> Path | None:
+        """The hills that this walker left last: it may have failed in an iteration."""
+        for number in reversed(range(self.number)):
+            folder = self.run.workspace.path / f"iteration-{number}" / "sample" / arm.name
+            if (path := folder / f"walker-{walker}" / HILLS).exists():
+                return path
+        return None
 
     # -- the stages -------------------------------------------------------------------------
 
@@ -135,7 +143,7 @@ class Iteration:
             for stop in result.stopped:
                 self.say(
                     f"arm {result.arm.name}, walker {stop['walker']} stopped early: "
-                    f"{stop['reason']}; its good frames are kept"
+                    f"{stop['reason']}; frames from before are kept"
                 )
 
     def select(self) -> None:
@@ -186,24 +194,41 @@ class Iteration:
             self.state.selected[GIVEN_DATA] = self._given_data()
         roles: dict[str, str] = {arm.name: arm.role for arm in c.sample}
         limits = {arm.name: arm.max_force_ev_per_ang for arm in c.sample if arm.role == "train"}
-        for name, frames in within_budget(self.state.selected, roles, budget).items():
+        source = fingerprint(c.reference, c.system)
+        free = {n: reusable_labels(f, c.label, source) for n, f in self.state.selected.items()}
+        wanted = within_budget(self.state.selected, roles, budget, free, c.label.recheck)
+        for name, frames in wanted.items():
             folder = self.folder / "label" / name
-            result = label_frames(
-                frames,
-                c.label,
-                c.reference,
-                c.system,
-                folder,
-                self.run.executor,
-                self.run.atoms,
-            )
+            result = self._labelled(frames, folder)
             limit = limits.get(name) if self.samples_with_model else None
             if limit is not None:
                 result = without_wild(result, limit)
-            save_npz(result.frames, folder / "labelled.npz")
+            if len(result.frames):
+                save_npz(result.frames, folder / "labelled.npz")
+            else:
+                self.say(f"arm {name}: no new frame got a usable label")
             self.state.labels[name] = result
             for failure in result.failures[:3]:
                 self.say(f"arm {name}, frame {failure['frame']} set aside: {failure['reason']}")
+
+    def _labelled(self, frames: Frames, folder: Path) -> LabelResult:
+        """Labels of an arm's frames; failures name the frame as the arm's file counts it.
+
+        Raises:
+            TaskError: iteration 0 has nothing to train on; later there are earlier frames.
+        """
+        c = self.config
+        try:
+            result = label_frames(
+                frames, c.label, c.reference, c.system, folder, self.run.executor, self.run.atoms
+            )
+        except NothingLabelled as error:
+            if self.number == 0:
+                raise
+            result = LabelResult(frames[:0], failures=error.failures)
+        number = frames.info["frame"]
+        failures = [{**f, "frame": int(number[f["frame"]])} for f in result.failures]
+        return replace(result, failures=failures)
 
     def _given_data(self) -> Frames:
         """Frames of ``loop.data``; their labels count as the reference's, and are rechecked."""
@@ -228,6 +253,8 @@ class Iteration:
     def dataset(self) -> None:
         roles = {arm.name: arm.role for arm in self.config.sample}
         for name, labels in self.state.labels.items():
+            if not len(labels.frames):
+                continue
             test = roles.get(name) == "test"
             # Later labels were asked for because the models do not know these frames: all are
             # trained on, and errors stay those of the first iteration's held-out frames.
@@ -347,20 +374,14 @@ def without_wild(result: LabelResult, max_force_ev_per_ang: float) -> LabelResul
     """Labels without frames that the reference calls exploded; they become failures.
 
     A model may walk calmly where the reference has forces that would spoil a training.
-
-    Raises:
-        TaskError: nothing is left.
     """
+    if not len(result.frames):
+        return result
     assert result.frames.forces is not None
     largest = np.abs(result.frames.forces).max(axis=(1, 2))
     wild = np.flatnonzero(largest > max_force_ev_per_ang)
     if not len(wild):
         return result
-    if len(wild) == len(largest):
-        raise TaskError(
-            f"the reference's forces exceed {max_force_ev_per_ang:g} eV/A in every frame that the "
-            "models asked a label for; train longer, or lower loop.select.trust_upper_ev_per_ang"
-        )
     number = result.frames.info.get("frame", np.arange(len(largest)))
     set_aside = [
         {
@@ -379,21 +400,38 @@ def without_wild(result: LabelResult, max_force_ev_per_ang: float) -> LabelResul
 
 
 def within_budget(
-    selected: dict[str, Frames], roles: dict[str, str], budget: int | None
+    selected: dict[str, Frames],
+    roles: dict[str, str],
+    budget: int | None,
+    free: Mapping[str, NDArray[Any]],
+    recheck: int,
 ) -> dict[str, Frames]:
-    """As many frames as may still be labelled; test arms and given data are never cut."""
+    """As many frames as may still be labelled, evenly over the arms.
+
+    Test arms and given data are never cut, nor are frames that bring their label along.
+
+    Args:
+        selected: frames by arm.
+        roles: of the arms, ``train`` or ``test``.
+        budget: single points that are left; None: as many as one likes.
+        free: which frames have a label of this reference already, [n_frames] bool by arm.
+        recheck: how many of these, in each arm, are computed again.
+    """
     if budget is None:
         return selected
-    arms = [name for name in selected if roles.get(name) == "train"]
-    wanted = sum(len(selected[name]) for name in arms)
+    checks = sum(min(recheck, int(mask.sum())) for mask in free.values())
+    budget = max(0, budget - checks)
+    costly = {name: np.flatnonzero(~free[name]) for name in selected if roles.get(name) == "train"}
+    wanted = sum(len(rows) for rows in costly.values())
     if wanted <= budget:
         return selected
     kept = dict(selected)
-    for name in arms:
-        share = budget * len(selected[name]) // wanted
-        if share == 0:
-            del kept[name]
+    for name, rows in costly.items():
+        share = budget * len(rows) // wanted
+        evenly = np.linspace(0, max(0, len(rows) - 1), share).astype(int)
+        keep = np.union1d(np.flatnonzero(free[name]), rows[np.unique(evenly)])
+        if len(keep):
+            kept[name] = selected[name][keep]
         else:
-            rows = np.unique(np.linspace(0, len(selected[name]) - 1, share).astype(int))
-            kept[name] = selected[name][rows]
+            del kept[name]
     return kept

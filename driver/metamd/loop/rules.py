@@ -32,12 +32,12 @@ def budget_left(config: RunConfig, states: Iterable[IterationState]) -> int | No
     if config.loop.max_reference_calls is None:
         return None
     spent = sum(state.reference_calls for state in states)
-    return max(0, config.loop.max_reference_calls - spent - config.label.recheck)
+    return max(0, config.loop.max_reference_calls - spent)
 
 
 def before_training(loop: Loop, state: IterationState) -> Stop | None:
-    """Rules that look at the new frames: few that the models do not know, or none labelled."""
-    if state.number == 0:
+    """Rules that look at the new frames: few that the models do not know, or none chosen."""
+    if state.number == 0 and not loop.models:
         return None
     uncertain = state.uncertain_fraction
     if uncertain is not None and uncertain < loop.stop_candidate_fraction:
@@ -48,18 +48,32 @@ def before_training(loop: Loop, state: IterationState) -> Stop | None:
             f"{loop.stop_candidate_fraction:.1%} asked for",
         )
     if not state.selected:
-        return Stop("loop.select", "no new frame is a candidate for a label")
+        lost = max((p.deviation["lost"] for p in state.picked.values() if p.deviation), default=0)
+        far = (
+            f"; up to {lost:.0%} of an arm's frames deviate by more than "
+            f"loop.select.trust_upper_ev_per_ang = {loop.select.trust_upper_ev_per_ang:g} eV/A: "
+            "the models know nothing there"
+        )
+        reason = "no new frame is a candidate for a label"
+        return Stop("loop.select", reason + (far if lost > 0 else ""))
     return None
 
 
 def without_labels(loop: Loop, state: IterationState) -> Stop | None:
-    """Nothing new to train on: the budget is spent."""
-    if state.number > 0 and not state.labels:
+    """Nothing new to train on: the budget is spent, or the reference gave nothing usable."""
+    if any(len(result.frames) for result in state.labels.values()):
+        return None
+    if not state.labels:
         return Stop(
             "loop.max_reference_calls",
             f"the budget of {loop.max_reference_calls} reference calls is spent",
         )
-    return None
+    failures = [f for result in state.labels.values() for f in result.failures]
+    return Stop(
+        "label",
+        f"none of the {len(failures)} new frames got a usable label; the first: "
+        f"{failures[0]['reason']}",
+    )
 
 
 def after_training(config: RunConfig, state: IterationState) -> Stop | None:

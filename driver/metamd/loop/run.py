@@ -100,9 +100,8 @@ class _Run:
             stop = self._one(iteration, until)
             if until != "report":
                 return False
-            if not iteration.state.models:
+            if not iteration.state.models and last is not None:
                 # Ended before training: the models of the iteration before are the result.
-                assert last is not None
                 self._validate(last, full=True)
             last = iteration
             if stop is not None:
