@@ -51,7 +51,8 @@ class IterationState:
         picked: what selection said, by arm; ``selected``: the frames it chose.
         labels, datasets: by arm (``given`` for ``loop.data``).
         augmented: augmented frames by arm, as ``augment_system`` says.
-        train_data: the data sets each ensemble is trained on, those of earlier iterations too.
+        train_data: the data sets each ensemble is trained on, those of earlier iterations too;
+            ``augmented_data``: the systems of augmented frames it is trained on besides.
         stop: why the loop ended with this iteration; None where it did not.
     """
 
@@ -64,6 +65,7 @@ class IterationState:
     datasets: dict[str, DatasetResult] = field(default_factory=dict)
     augmented: dict[str, dict[str, Any]] = field(default_factory=dict)
     train_data: dict[str, list[DatasetResult]] = field(default_factory=dict)
+    augmented_data: dict[str, list[Path]] = field(default_factory=dict)
     models: list[Model] = field(default_factory=list)
     validation: Validation | None = None
     stop: str | None = None

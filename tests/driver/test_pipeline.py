@@ -173,6 +173,11 @@ def test_augmented_frames_join_the_training_set_they_are_made_of(finished: Path)
         ("augment", "md", "system"),
     ]
     assert data["auto_prob"] == "prob_sys_size; 0:1:0.8; 1:2:0.2"
+    models = json.loads((finished / "provenance.json").read_text())["models"]
+    assert {(m["train"], *m["augmented"]) for m in models} == {
+        ("md", "iteration-0/augment/md/system"),
+        ("metamd",),
+    }
     # A biased arm has no springs of its own.
     biased = json.loads(next(finished.rglob("metamd/seed-1/input.json")).read_text())
     assert "auto_prob" not in biased["training"]["training_data"]

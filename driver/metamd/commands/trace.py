@@ -42,7 +42,10 @@ def trace_command(
     for key, value in found.items():
         if isinstance(value, list):
             for entry in value:
-                text = ", ".join(f"{k} {v}" for k, v in entry.items() if k != "datasets")
+                text = str(entry)
+                if isinstance(entry, dict):
+                    plain = {k: v for k, v in entry.items() if not isinstance(v, list)}
+                    text = ", ".join(f"{k} {v}" for k, v in plain.items())
                 out.print(f"{key}: {text}", markup=False, soft_wrap=True)
         else:
             out.print(f"{key}: {value}", markup=False, soft_wrap=True)

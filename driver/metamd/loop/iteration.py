@@ -327,6 +327,9 @@ class Iteration:
             for name, group in groups.items()
         }
         self.state.train_data = {name: list(group) for name, group in groups.items()}
+        for name in groups:
+            extra = self._augmented(name)
+            self.state.augmented_data[name] = list(extra.systems) if extra else []
         self.state.models = train_all(tasks, self.run.executor)
 
     def _train_config(self) -> Any:

@@ -54,6 +54,9 @@ def write_provenance(root: Path, state: State) -> None:
                         for d in iteration.train_data.get(model.train, [])
                         if d.train is not None
                     ],
+                    "augmented": [
+                        relative(system) for system in iteration.augmented_data.get(model.train, [])
+                    ],
                 }
             )
     decisions = [
