@@ -6,15 +6,17 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
 
 from metamd import deck, dump
 from metamd.deck import Forces
 from metamd.errors import TaskError
 from metamd.execution import run_lmp
-from metamd.frames import Frames
+from metamd.frames import Frames, from_atoms
 
 
 def rerun(
@@ -58,3 +60,41 @@ def rerun(
         virial=labelled.virial,
         atomic_energy=labelled.atomic_energy,
     )
+
+
+class RerunCalculator(Calculator):  # type: ignore[misc]
+    """A LAMMPS force field as an ASE calculator; LAMMPS is started for each geometry.
+
+    Args:
+        forces, folder, files, structure: as for ``rerun``.
+    """
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012
+
+    def __init__(
+        self, forces: Forces, folder: Path, files: Sequence[Path], structure: Atoms
+    ) -> None:
+        super().__init__()
+        self.lines, self.folder, self.files = forces, folder, files
+        self.structure = structure.copy()
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Any = ("energy",),
+        system_changes: Any = all_changes,
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        image = Atoms(
+            self.atoms.symbols, self.atoms.positions, cell=self.atoms.cell, pbc=self.atoms.pbc
+        )
+        labelled = rerun(
+            from_atoms([image], "one geometry"),
+            self.lines,
+            self.folder,
+            self.files,
+            self.structure,
+        )
+        assert labelled.energy is not None
+        assert labelled.forces is not None
+        self.results = {"energy": float(labelled.energy[0]), "forces": labelled.forces[0]}

@@ -33,6 +33,7 @@ PACKAGES = (
     "tensorflow-cpu",
     "ase",
     "tblite",
+    "pyscf",
     "parsl",
     "numpy",
 )

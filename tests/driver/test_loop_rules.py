@@ -17,7 +17,7 @@ from metamd.errors import InputError
 from metamd.frames import Frames
 from metamd.label import LabelResult
 from metamd.loop import rules
-from metamd.loop.check import check_run
+from metamd.loop.check import check_run, check_selection
 from metamd.loop.iteration import Iteration, RunContext, within_budget, without_wild
 from metamd.loop.pick import Picked, _bands, _with_mean
 from metamd.plumed_input import HILLS, carry_hills, plumed_file
@@ -160,6 +160,29 @@ def test_a_budget_below_the_first_sampling_is_refused() -> None:
     with pytest.raises(InputError, match=r"max_reference_calls: 269 is less than the 270 steps"):
         check_run(config(max_reference_calls=269))
     check_run(config(max_reference_calls=270))
+
+
+def test_npt_without_a_stress_is_refused() -> None:
+    """The cell would swell as if the atoms did not attract each other."""
+    c = config()
+    arm = c.sample[0].model_copy(update={"ensemble": "npt"})
+    check_run(c.model_copy(update={"sample": (arm,)}))
+    no_stress = c.reference.model_copy(
+        update={"calculator": "ase.calculators.test:FreeElectrons", "arguments": {}}
+    )
+    with pytest.raises(InputError, match=r'sample\[1\]\.ensemble: "npt" needs the stress'):
+        check_run(c.model_copy(update={"sample": (arm,), "reference": no_stress}))
+
+
+def test_a_selection_by_models_needs_them() -> None:
+    c = config()
+    check_selection(c)
+    deviation = c.select.model_copy(update={"method": "deviation"})
+    with pytest.raises(InputError, match=r'select\.method: "deviation" needs select\.models'):
+        check_selection(c.model_copy(update={"select": deviation}))
+    stored = c.select.model_copy(update={"predictions": (Path("a.npz"),)})
+    with pytest.raises(InputError, match=r"select\.predictions: stored predictions belong"):
+        check_selection(c.model_copy(update={"select": stored}))
 
 
 def test_every_walker_goes_on_with_its_own_hills(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.morse import MorsePotential
 from ase.vibrations import Vibrations
 
+from metamd.config import Reference
+from metamd.config.validate import Trajectory
 from metamd.errors import DataError, InputError, TaskError
-from metamd.frames import Frames
+from metamd.frames import Frames, save_npz
 from metamd.report import write_report
 from metamd.validate.frequencies import compare_frequencies, harmonic_frequencies, relaxed
 from metamd.validate.nve import drift_mev_per_atom_ps, nve_check, nve_energies
@@ -32,6 +34,7 @@ from metamd.validate.structure import (
     self_diffusion,
     unwrapped,
 )
+from metamd.validate.tasks import _marked, frequencies_task, liquid_task, scans_task
 
 MORSE = {"epsilon": 1.0, "r0": 1.2, "rho0": 4.0, "rcut1": 8.0, "rcut2": 9.0}
 
@@ -306,3 +309,68 @@ def test_checks_are_drawn_in_the_report(tmp_path: Path):
     assert 'id="check-frequencies"' in text
     assert "model: RMSE / eV" in text
     assert "The check “Wrong” could not be drawn" in text
+
+
+ARGON = {"kind": "lammps", "commands": ["pair_style lj/cut 30.0", "pair_coeff * * 0.0104 3.4"]}
+
+
+def system_of(atoms: Atoms, reference: dict | None) -> dict:
+    return {
+        "symbols": atoms.get_chemical_symbols(), "positions": atoms.positions.tolist(),
+        "cell": None, "reference": reference, "charge": 0, "multiplicity": 1, "models": {},
+    }  # fmt: skip
+
+
+def test_scans_and_frequencies_against_a_force_field_of_lammps(tmp_path: Path):
+    """The same as ASE's own Lennard-Jones: the reference may be a pair style."""
+    reference = Reference.model_validate(ARGON).model_dump(mode="json")
+    pair = Atoms("Ar2", [[0, 0, 0], [0, 0, 3.8]])
+    scan = {"atoms": [1, 2], "low": 3.3, "high": 6.0, "points": 5}
+    (found,) = scans_task(tmp_path, system_of(pair, reference), [scan])["checks"]
+    assert found["has_reference"]
+    (curve,) = found["curves"]
+    assert curve["name"] == "reference"
+    r = np.linspace(3.3, 6.0, 5)
+    energy = 4 * 0.0104 * ((3.4 / r) ** 12 - (3.4 / r) ** 6)
+    start = 4 * 0.0104 * ((3.4 / 3.8) ** 12 - (3.4 / 3.8) ** 6)
+    np.testing.assert_allclose(curve["y"], energy - start, atol=1e-7)
+    (modes,) = frequencies_task(tmp_path, system_of(pair, reference))["checks"]
+    lj = LennardJones(sigma=3.4, epsilon=0.0104, rc=30.0, smooth=False)
+    expected = harmonic_frequencies(relaxed(pair, lj), lj)
+    np.testing.assert_allclose(modes["curves"][0]["x"], expected, atol=0.05)
+
+
+def test_checks_without_a_reference_deviate_from_nothing(tmp_path: Path):
+    pair = Atoms("N2", [[0, 0, 0], [0, 0, 1.2]])
+    check = bond_scan(
+        {"md": MorsePotential(**MORSE), "metamd": MorsePotential(**{**MORSE, "epsilon": 0.8})},
+        pair, 0, 1, [1.1, 1.3],
+    )  # fmt: skip
+    assert check.numbers
+    alone = _marked(check, of_reference=False)
+    assert alone["numbers"] == {}
+    assert alone["has_reference"] is False
+    assert len(alone["curves"]) == 2
+    assert _marked(check, of_reference=True)["numbers"] == dict(check.numbers)
+    with pytest.raises(DataError, match="Neither a reference"):
+        frequencies_task(tmp_path, system_of(pair, None))
+    rigid = Reference(kind="lammps", potential="tip3p").model_dump(mode="json")
+    with pytest.raises(DataError, match="holds its molecules rigid"):
+        frequencies_task(tmp_path, system_of(molecule("H2O"), rigid))
+
+
+def test_a_liquid_without_the_reference_s_trajectory(tmp_path: Path):
+    """It failed, or finished calculations have none: g(r) is drawn, no deviation is made up."""
+    rng = np.random.default_rng(5)
+    files = {}
+    for name in ("reference", "md", "metamd"):
+        x = rng.uniform(0, 9, (20, 12, 3))
+        cell = np.repeat(9.0 * np.eye(3)[None], 20, axis=0)
+        files[name] = str(save_npz(Frames(("Ar",) * 12, x, cell), tmp_path / f"{name}.npz"))
+    settings = Trajectory().model_dump(mode="json")
+    (full,) = liquid_task(tmp_path, files, ["rdf"], settings)["checks"]
+    assert set(full["numbers"]) >= {"md: mean |Δg|", "metamd: mean |Δg|"}
+    del files["reference"]
+    (alone,) = liquid_task(tmp_path, files, ["rdf"], settings)["checks"]
+    assert alone["numbers"] == {}
+    assert alone["has_reference"] is False

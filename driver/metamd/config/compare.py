@@ -12,7 +12,7 @@ from metamd.config.runfile import RunConfig, absolute_paths, read_config
 from metamd.config.select import Augment, Select
 
 #: Selection methods that need models to predict with.
-_NEED_MODELS = ("deviation", "flatten")
+NEED_MODELS = ("deviation", "flatten")
 
 
 class Arm(Table):
@@ -76,7 +76,7 @@ class CompareConfig(RunConfig):
             if roles[arm.sample] == "test":
                 raise ValueError(f"[[arm]] {arm.name!r}: sample {arm.sample!r} only tests models")
             select = arm.select or self.select
-            if select.method in _NEED_MODELS and not (select.models or select.predictions):
+            if select.method in NEED_MODELS and not (select.models or select.predictions):
                 raise ValueError(
                     f"[[arm]] {arm.name!r}: select.method = {select.method!r} needs select.models"
                 )

@@ -102,6 +102,9 @@ class Validate(Table):
     scans: tuple[Scan, ...] = ()
     """Bonds and angles to scan; empty: one bond of each pair of elements and one angle of each
     three."""
+    rigid_water: bool = False
+    """Hold water rigid by SHAKE in dynamics with a model whose labels hold no bond forces
+    (``potential = "tip3p"``); nve and scans are not for such a model."""
     trajectory: Trajectory = Trajectory()
     """Dynamics of rdf and diffusion."""
     seed: Seed = 1

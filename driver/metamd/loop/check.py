@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import chdir
+from typing import Any
 
 from ase import Atoms
 
 from metamd.blocks import check_execution
 from metamd.config import RunConfig
+from metamd.config.compare import NEED_MODELS
 from metamd.errors import InputError, ReferenceFailed
 from metamd.forcefields import reference_forces
 from metamd.loop.rules import reference_steps
@@ -33,12 +35,13 @@ def check_run(config: RunConfig) -> Atoms:
     reference = config.reference
     if reference.kind == "ase":
         assert reference.calculator is not None
-        make_calculator(
+        calculator = make_calculator(
             reference.calculator,
             reference.arguments,
             config.system.charge,
             config.system.multiplicity,
         )
+        _check_stress(config, calculator)
     elif reference.kind == "lammps":
         reference_forces(reference, atoms)
     for k, arm in enumerate(config.sample):
@@ -56,6 +59,33 @@ def check_run(config: RunConfig) -> Atoms:
             )
     _check_budget(config)
     return atoms
+
+
+def _check_stress(config: RunConfig, calculator: Any) -> None:
+    """Without its stress a cell swells as if the atoms did not attract each other."""
+    for k, arm in enumerate(config.sample):
+        npt = arm.ensemble == "npt" and arm.engine == "reference" and not arm.static
+        if npt and "stress" not in getattr(calculator, "implemented_properties", ()):
+            raise InputError(
+                f'sample[{k + 1}].ensemble: "npt" needs the stress, which '
+                f"{config.reference.calculator} does not give."
+            )
+
+
+def check_selection(config: RunConfig) -> None:
+    """Refuse a selection by models where there are none, before anything is sampled.
+
+    Raises:
+        InputError: names the key.
+    """
+    select = config.select
+    if select.predictions:
+        raise InputError(
+            "select.predictions: stored predictions belong to stored frames; the frames here are "
+            "sampled anew, give select.models."
+        )
+    if select.method in NEED_MODELS and not select.models:
+        raise InputError(f'select.method: "{select.method}" needs select.models.')
 
 
 def _check_budget(config: RunConfig) -> None:

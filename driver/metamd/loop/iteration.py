@@ -27,6 +27,7 @@ from metamd.label import LabelResult, label_frames, reusable_labels
 from metamd.loop.pick import Picked, pick_unlabelled
 from metamd.loop.rules import reference_steps
 from metamd.plumed_input import HILLS
+from metamd.predict import predict
 from metamd.reference import fingerprint
 from metamd.sample import sample_arms
 from metamd.select import select
@@ -180,11 +181,13 @@ class Iteration:
     def _pick_by_run_file(self, name: str, frames: Frames, arm: Sample) -> Picked:
         config = self.config.select
         if arm.role == "test":
-            config = config.model_copy(update={"method": "time"})
+            config = config.model_copy(update={"method": "time", "models": ()})
         count = min(config.count, len(frames))
         if count < config.count:
             self.say(f"arm {name}: select.count = {config.count}, but there are {count} frames")
-        chosen = select(frames, config.model_copy(update={"count": count}))
+        given = predict(list(config.models), frames, atomic=True) if config.models else None
+        changed = config.model_copy(update={"count": count})
+        chosen = select(frames, changed, predictions=given)
         return Picked(chosen.indices, chosen.reasons, chosen.method, list(chosen.notes))
 
     def label(self, budget: int | None = None) -> None:

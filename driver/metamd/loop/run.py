@@ -14,7 +14,7 @@ from metamd.config import RunConfig
 from metamd.errors import InputError, MetamdError
 from metamd.execution import Executor
 from metamd.loop import rules
-from metamd.loop.check import check_reference, check_run
+from metamd.loop.check import check_reference, check_run, check_selection
 from metamd.loop.iteration import Iteration, RunContext
 from metamd.loop.provenance import write_provenance
 from metamd.loop.rules import Stop
@@ -53,6 +53,8 @@ def run(
         raise InputError(f"until: {until!r} is none of {', '.join(STAGES)}.")
     console = console or Console(stderr=True)
     atoms = check_run(config)
+    if until != "sample":
+        check_selection(config)
     if not (Path(workdir) / RUN_FILE).exists():
         check_reference(config, atoms)
     with (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from metamd.config import RunConfig
+from metamd.config import CompareConfig, RunConfig
 
 #: Key: (what it is for, reference).
 REFERENCES: dict[str, tuple[str, str]] = {
@@ -136,6 +136,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "Expanding the extrapolation limits of neural network force fields using physics-based "
         "data augmentation, anonymous paper under review",
     ),
+    "pyscf": (
+        "PySCF",
+        "Q. Sun et al., J. Chem. Phys. 153, 024109 (2020), doi:10.1063/5.0006074",
+    ),
     "3dmol": (
         "3Dmol.js (the 3D view of the report)",
         "N. Rego, D. Koes, Bioinformatics 31, 1322 (2015), doi:10.1093/bioinformatics/btu829",
@@ -201,10 +205,15 @@ def run_citations(config: RunConfig) -> list[dict[str, str]]:
     if (config.reference.calculator or "").startswith("tblite"):
         method = str(config.reference.arguments.get("method", "GFN2-xTB"))
         keys.add("gfn1-xtb" if method.upper().startswith("GFN1") else "gfn2-xtb")
+    if "PySCF" in (config.reference.calculator or ""):
+        keys.add("pyscf")
     keys |= SELECTION.get(config.select.method, set())
     if config.loop.iterations > 1 or config.loop.models:
         keys |= SELECTION.get(config.loop.select.method, set())
-    if config.augment is not None:
+    arms = config.arms if isinstance(config, CompareConfig) else ()
+    for select in [arm.select for arm in arms if arm.select is not None]:
+        keys |= SELECTION.get(select.method, set())
+    if config.augment is not None or any(arm.augment is not None for arm in arms):
         keys.add("augmentation")
     for check in config.validation.checks:
         keys |= CHECKS.get(check, set())

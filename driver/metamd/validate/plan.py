@@ -47,6 +47,15 @@ class Plan:
     reference: Reference | None = None
     system: System | None = None
 
+    @property
+    def _reference_moves(self) -> bool:
+        """Finished calculations of a DFT program have no forces for new geometries."""
+        return self.reference is not None and self.reference.kind != "files"
+
+    @property
+    def _rigid(self) -> dict[str, Any]:
+        return {"rigid_water": True} if self.config.rigid_water else {}
+
     def errors_folder(self, model: ModelFile) -> Path:
         return self.folder / "errors" / f"{model.train}-seed-{model.seed}"
 
@@ -86,6 +95,7 @@ class Plan:
                 "steps": self.config.steps,
                 "timestep_fs": self.config.timestep_fs,
                 **self._structure(),
+                **self._rigid,
             },
             f"{temperature:g} K dynamics of {model.train}, seed {model.seed}",
         )
@@ -127,7 +137,7 @@ class Plan:
             }
             out.append(task("nve", "nve", "energy conservation", settings=settings))
         if "rdf" in wanted or "diffusion" in wanted:
-            names = [tasks.REFERENCE] if self.reference is not None else []
+            names = [tasks.REFERENCE] if self._reference_moves else []
             settings = c.trajectory.model_dump(mode="json")
             out += [
                 task(
@@ -136,6 +146,7 @@ class Plan:
                     f"trajectory of {name}",
                     name=name,
                     settings=settings,
+                    **self._rigid,
                 )
                 for name in [*names, *ensembles]
             ]

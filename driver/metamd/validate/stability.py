@@ -45,6 +45,7 @@ def run_stability(
     symbols: list[str],
     positions: list[list[float]],
     cell: list[list[float]] | None,
+    rigid_water: bool = False,
 ) -> dict[str, Any]:
     """Task: one run, to its end or to the first failure.
 
@@ -68,6 +69,7 @@ def run_stability(
         seed=seed,
         allow_bond_breaking=True,
         max_force_ev_per_ang=1000.0,
+        rigid_water=rigid_water,
     )
     outcome = run_model(folder, arm, atoms, model)
     planned_ps = steps * timestep_fs * PS_PER_FS
@@ -80,8 +82,10 @@ def run_stability(
             "failure": f"blew up before the first frame; {outcome.stopped}",
             "time_ps": 0.0,
         }
-    # LAMMPS counts 3n - 3 degrees of freedom, Langevin's heat bath moves all 3n of them.
-    kinetic = np.asarray(frames.info["kinetic_temperature_k"], float) * (1.0 - 1.0 / len(atoms))
+    # LAMMPS leaves out three degrees of freedom, Langevin's heat bath moves these too; SHAKE
+    # takes three of each water.
+    free = 3 * len(atoms) - (len(atoms) if rigid_water else 0)
+    kinetic = np.asarray(frames.info["kinetic_temperature_k"], float) * (1.0 - 3.0 / free)
     time_ps = np.asarray(frames.info["step"], float) * timestep_fs * PS_PER_FS
     frames = frames.with_info(time_ps=time_ps, kinetic_temperature_k=kinetic)
     save_npz(frames, folder / "frames.npz")

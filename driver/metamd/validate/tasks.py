@@ -7,6 +7,7 @@ name.  What one calculator cannot do becomes a note of its check.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from ase import Atoms
 from metamd.config import Reference, Sample
 from metamd.config.validate import Scan, Trajectory
 from metamd.errors import DataError, TaskError
+from metamd.forcefields import reference_forces
 from metamd.frames import Frames, load_npz
 from metamd.predict import predict
 from metamd.reference import make_calculator
+from metamd.rerun import RerunCalculator
 from metamd.units import PS_PER_FS
 from metamd.validate.check import Check
 from metamd.validate.frequencies import compare_frequencies
@@ -35,7 +38,7 @@ DEVIATION_FRAMES = 250
 
 def scans_task(folder: Path, system: dict[str, Any], scans: list[dict[str, Any]]) -> dict[str, Any]:
     """Task: rigid scans of bonds and angles with every potential."""
-    atoms, calculators = _atoms(system), _calculators(system)
+    atoms, calculators = _atoms(system), _calculators(system, folder)
     checks = []
     for scan in [Scan.model_validate(s) for s in scans] or usual_scans(atoms):
         indices = [a - 1 for a in scan.atoms]
@@ -46,7 +49,7 @@ def scans_task(folder: Path, system: dict[str, Any], scans: list[dict[str, Any]]
         else:
             i, j, k = indices
             checks.append(angle_scan(calculators, atoms, i, j, k, values))
-    return {"checks": [_marked(check, system) for check in checks]}
+    return {"checks": [_marked(check, REFERENCE in calculators) for check in checks]}
 
 
 def frequencies_task(folder: Path, system: dict[str, Any]) -> dict[str, Any]:
@@ -54,18 +57,25 @@ def frequencies_task(folder: Path, system: dict[str, Any]) -> dict[str, Any]:
     atoms = _atoms(system)
     if atoms.pbc.any():
         raise DataError("Harmonic frequencies are for isolated molecules.")
-    return {"checks": [_marked(compare_frequencies(_calculators(system), atoms), system)]}
+    calculators = _calculators(system, folder)
+    if REFERENCE not in calculators:
+        raise DataError("Frequencies are compared with a reference that can be called.")
+    return {"checks": [compare_frequencies(calculators, atoms).as_dict()]}
 
 
 def nve_task(folder: Path, system: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Task: energy conservation of every potential."""
-    return {
-        "checks": [_marked(nve_check(_calculators(system), _atoms(system), **settings), system)]
-    }
+    """Task: energy conservation of every potential that ASE calls without starting a program."""
+    calculators = _calculators(system)
+    check = nve_check(calculators, _atoms(system), **settings)
+    return {"checks": [check.as_dict() | {"has_reference": REFERENCE in calculators}]}
 
 
 def trajectory_task(
-    folder: Path, system: dict[str, Any], name: str, settings: dict[str, Any]
+    folder: Path,
+    system: dict[str, Any],
+    name: str,
+    settings: dict[str, Any],
+    rigid_water: bool = False,
 ) -> dict[str, Any]:
     """Task: one NVT trajectory, of the reference or of a model, by the same deck."""
     table = Trajectory.model_validate(settings)
@@ -85,6 +95,8 @@ def trajectory_task(
         seed=table.seed,
         allow_bond_breaking=True,
         max_force_ev_per_ang=1000.0,
+        # The reference's own force field says whether its water is rigid.
+        rigid_water=rigid_water and model is not None,
     )
     if model is not None:
         outcome = run_model(folder, arm, atoms, str(model))
@@ -111,6 +123,7 @@ def liquid_task(
             combinations_with_replacement(first.species, 2)
         )
         out += [rdf_check(systems, a, b) for a, b in pairs if _enough(first, a, b)]
+    of_reference = REFERENCE in trajectories
     if "diffusion" in checks:
         out.append(
             diffusion_check(
@@ -122,7 +135,15 @@ def liquid_task(
                 table.viscosity_pa_s,
             )
         )
-    return {"checks": [check.as_dict() for check in out]}
+    # Self-diffusion is each trajectory's own; deviations of g(r) are from the reference.
+    return {
+        "checks": [
+            check.as_dict() | {"has_reference": of_reference}
+            if check.key == "diffusion"
+            else _marked(check, of_reference)
+            for check in out
+        ]
+    }
 
 
 def deviation_task(
@@ -147,28 +168,45 @@ def _atoms(system: Mapping[str, Any]) -> Atoms:
     return Atoms(system["symbols"], system["positions"], cell=cell, pbc=cell is not None)
 
 
-def _calculators(system: Mapping[str, Any]) -> dict[str, Any]:
-    """ASE calculators by name: the reference (where it is one of ASE's), then the models."""
+def _calculators(system: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """ASE calculators by name: the reference where it can be called, then the models.
+
+    Args:
+        folder: where LAMMPS computes one geometry after the other for a reference of LAMMPS; None
+            leaves such a one out.
+
+    Raises:
+        DataError: nothing to call.
+    """
     out: dict[str, Any] = {}
-    if _has_reference(system):
+    if system["reference"] is not None:
         reference = Reference.model_validate(system["reference"])
-        assert reference.calculator is not None
-        out[REFERENCE] = make_calculator(
-            reference.calculator, reference.arguments, system["charge"], system["multiplicity"]
-        )
+        if reference.kind == "ase":
+            assert reference.calculator is not None
+            out[REFERENCE] = make_calculator(
+                reference.calculator, reference.arguments, system["charge"], system["multiplicity"]
+            )
+        elif reference.kind == "lammps" and folder is not None:
+            atoms = _atoms(system)
+            forces = reference_forces(reference, atoms)
+            if forces.constraints:
+                raise DataError(
+                    "The reference holds its molecules rigid: it has neither bonds to scan nor "
+                    "harmonic frequencies."
+                )
+            out[REFERENCE] = RerunCalculator(forces, folder, reference.files, atoms)
     if system["models"]:
         from deepmd.calculator import DP
 
         out |= {name: DP(model=path) for name, path in system["models"].items()}
     if not out:
-        raise DataError("Neither a reference that ASE can call nor a model to check.")
+        raise DataError("Neither a reference that can be called nor a model to check.")
     return out
 
 
-def _has_reference(system: Mapping[str, Any]) -> bool:
-    reference = system["reference"]
-    return reference is not None and reference["kind"] == "ase"
-
-
-def _marked(check: Check, system: Mapping[str, Any]) -> dict[str, Any]:
-    return check.as_dict() | {"has_reference": _has_reference(system)}
+def _marked(check: Check, of_reference: bool) -> dict[str, Any]:
+    """A check whose numbers are deviations from the first curve: they need the reference."""
+    if of_reference:
+        return check.as_dict()
+    notes = (*check.notes, "without a reference there is nothing to deviate from")
+    return replace(check, numbers={}, notes=list(notes)).as_dict() | {"has_reference": False}

@@ -19,8 +19,9 @@ from metamd.config import Reference, Sample
 from metamd.deck import Forces, model_commands, model_name
 from metamd.errors import DataError
 from metamd.execution import last_useful_line, run_lmp, run_program
-from metamd.forcefields import reference_forces
+from metamd.forcefields import reference_forces, with_rigid_water
 from metamd.frames import Frames, load_npz, save_npz
+from metamd.topology import check_water, topology_of
 
 #: The program that serves a deck's forces from an ASE calculator.
 WALKER_PROGRAM = "metamd.sample.walker"
@@ -39,7 +40,11 @@ def run_model(folder: Path, arm: Sample, atoms: Atoms, model: str) -> Outcome:
     species = sorted(set(atoms.get_chemical_symbols()))
     local = model_name(Path(model))
     shutil.copy2(model, folder / local)
-    return _run_lmp(folder, arm, atoms, Forces(model_commands(local, species)))
+    forces = Forces(model_commands(local, species))
+    if arm.rigid_water:
+        check_water(atoms, topology_of(atoms), "validate.rigid_water")
+        forces = with_rigid_water(forces)
+    return _run_lmp(folder, arm, atoms, forces)
 
 
 def run_reference(
