@@ -22,7 +22,8 @@ from metamd.config import Arm, CompareConfig, Sample, Select
 from metamd.dataset import split_blocks
 from metamd.errors import MetamdError, TaskError
 from metamd.execution import Executor
-from metamd.frames import Frames, concatenate, save_deepmd, save_npz
+from metamd.frames import Frames, concatenate, content_hash, save_deepmd, save_npz
+from metamd.identity import fingerprint
 from metamd.judge import cluster_labels
 from metamd.label import LabelResult, label_frames
 from metamd.loop.check import check_reference, check_run
@@ -293,13 +294,17 @@ class _Comparison:
 
 
 def _write_once(folder: Path, systems: list[tuple[Frames, Path]]) -> None:
-    """Write DeePMD systems under ``folder``; one that an interruption left half is kept aside."""
+    """Write DeePMD systems under ``folder``, where these very frames do not lie there already.
+
+    What is there instead, or was left half by an interruption, is kept aside.
+    """
     complete = folder / "complete"
-    if complete.exists():
+    print_ = fingerprint([[path.name, content_hash(frames)] for frames, path in systems])
+    if complete.exists() and complete.read_text() == print_:
         return
     if folder.exists():
-        set_aside(folder, "interrupted")
+        set_aside(folder, "old" if complete.exists() else "interrupted")
     folder.mkdir(parents=True)
     for frames, path in systems:
         save_deepmd(frames, path)
-    complete.touch()
+    complete.write_text(print_)
