@@ -178,7 +178,8 @@ def report(workdir: Annotated[Path, typer.Argument(help="Work folder.")]) -> Non
     from metamd.report import write_report
     from metamd.status import read_status
 
-    read_status(workdir)
+    if not (workdir / "summary.json").exists():
+        read_status(workdir)  # says what is wrong with the folder
     out.print(f"report: {write_report(workdir)}")
 
 

@@ -3,7 +3,8 @@
 A task is a function ``f(folder, **arguments) -> dict`` named ``module:function``.  It runs in a
 worker process, writes its files into its folder and returns a small JSON result; the manifest is
 renamed into place when it is complete.  Finished tasks are never run again; an interrupted one
-starts in the folder it left (labels and training go on from there), a failed one is kept aside.
+starts in the folder it left (labels and training go on from there), a failed one is kept aside,
+as is what a task with other arguments left.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ __all__ = [
     "thread_settings",
 ]
 
+#: Fingerprint of the task that was begun in a folder; hidden, as a walker clears what is not.
+BEGUN = ".begun"
 #: Tasks handed to Parsl at a time; more only cost memory.
 IN_FLIGHT = 1000
 #: Tasks whose own progress is looked at, so that a look stays cheap.
@@ -105,10 +108,14 @@ class Failure:
 
 @dataclass
 class _Tries:
-    """How often a task has failed, and how often it was lost through no fault of its own."""
+    """How often a task has failed, and how often it was lost through no fault of its own.
+
+    ``progress`` is the furthest it had come when it was lost.
+    """
 
     failed: int = 0
     lost: int = 0
+    progress: float = 0.0
 
 
 class Executor:
@@ -206,9 +213,7 @@ class Executor:
         return [r for r in results if not isinstance(r, Failure)]
 
     def _submit(self, task: Task) -> Future[dict[str, Any]]:
-        if read_manifest(task.folder) is not None:
-            # Finished with other arguments: an older result is kept, not mixed with the new one.
-            set_aside(task.folder, "old")
+        _begin(task)
         if self._kernel is None:
             self._kernel = Kernel(self.config, self.log_folder / "parsl")
         limit_min = getattr(self.config.limits_min, _LIMIT_OF.get(task.kind, task.kind), None)
@@ -238,16 +243,41 @@ class Executor:
             raise TaskError(
                 f"{task.title}: {answer['error']}; free some space, the same command goes on."
             )
-        if answer.get("interrupted") and tries.lost < self.config.lost_retries:
-            # Not the task's fault: it goes on in the folder that it left.
-            tries.lost += 1
-            return None
+        if answer.get("interrupted"):
+            # Not the task's fault: it goes on in the folder that it left, now or in another run.
+            if (progress := _progress_of(task.folder)) > tries.progress:
+                tries.lost, tries.progress = 0, progress
+            if tries.lost < self.config.lost_retries:
+                tries.lost += 1
+                return None
+            reason = f"{answer['error']}; the same command goes on from what it left"
+            return Failure(task.title, task.folder, reason)
         folder = set_aside(task.folder, "failed") if task.folder.exists() else task.folder
-        if tries.failed < self.config.retries and not answer.get("interrupted"):
+        if tries.failed < self.config.retries:
             tries.failed += 1
             return None
         reason = answer["error"].replace(str(task.folder), str(folder))
         return Failure(task.title, folder, reason)
+
+
+def _begin(task: Task) -> None:
+    """Make a task's folder and note whose it is; what another task left there is set aside.
+
+    Half a training on other data, or half the labels of other frames, must not be gone on with.
+    """
+    folder, print_ = task.folder, task.fingerprint
+    if folder.exists() and any(folder.iterdir()):
+        begun, manifest = folder / BEGUN, read_manifest(folder)
+        if manifest is not None:
+            known = manifest["fingerprint"]
+        else:
+            known = begun.read_text() if begun.exists() else ""
+        if known != print_:
+            set_aside(folder, "old")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{BEGUN}.part"
+    partial.write_text(print_)
+    partial.replace(folder / BEGUN)
 
 
 def _next(

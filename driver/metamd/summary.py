@@ -74,7 +74,10 @@ class IterationState:
     @property
     def reference_calls(self) -> int:
         """Single points spent: steps of reference-driven walkers, labels, rechecks."""
-        labels = sum(r.computed + r.rechecked + len(r.failures) for r in self.labels.values())
+        labels = sum(
+            r.computed + r.rechecked + len(r.failures) + len(r.unchecked)
+            for r in self.labels.values()
+        )
         return self.reference_steps + labels
 
     @property
@@ -295,6 +298,8 @@ def _labels(state: State) -> dict[str, Any]:
         "reused": sum(r.reused for _, r in results),
         "rechecked": sum(r.rechecked for _, r in results),
         "worst_recheck_ev_per_ang": max(r.worst_recheck_ev_per_ang for _, r in results),
+        "worst_recheck_ev_per_atom": max(r.worst_recheck_ev_per_atom for _, r in results),
+        "unchecked": [{"arm": name, **f} for name, r in results for f in r.unchecked],
         "failed": sum(len(r.failures) for _, r in results),
         "failures": [{"arm": name, **f} for name, r in results for f in r.failures],
     }

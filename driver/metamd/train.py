@@ -16,7 +16,7 @@ from metamd.errors import DataError, InputError, TaskError
 from metamd.execution import Executor, Task, last_useful_line, report_progress, run_program
 from metamd.frames import Frames, content_hash, load_frames
 from metamd.repulsion import write_zbl_table
-from metamd.workspace import write_json
+from metamd.workspace import read_manifest, write_json
 
 TRAIN_TASK = "metamd.train:train_member"
 MODEL = "model.pb"
@@ -235,6 +235,9 @@ def train_ensemble(
         }
         if member < len(start_from):
             arguments["start_from"] = str(start_from[member])
+            if (earlier := read_manifest(start_from[member])) is not None:
+                # Other weights to begin with, in a folder of the same name.
+                arguments["data"] = [*arguments["data"], earlier["fingerprint"]]
         if config.repulsion == "zbl":
             arguments["zbl_outer_ang"] = config.repulsion_outer_ang
         where = folder / name / f"seed-{seed}"
@@ -275,7 +278,8 @@ def train_member(
 ) -> dict[str, Any]:
     """Task: ``dp train`` (from its last checkpoint, if there is one), freeze, compress.
 
-    ``data`` (hashes of the systems) makes a training with other frames another task.
+    ``data`` (hashes of the systems, and the training it starts from) makes a training with other
+    frames another task.
     """
     import time
 

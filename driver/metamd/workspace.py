@@ -75,12 +75,28 @@ def set_aside(folder: Path, word: str) -> Path:
 
 
 class Workspace:
-    """An opened work folder, locked against a second run for as long as it is open."""
+    """An opened work folder, locked against a second run for as long as it is open.
 
-    def __init__(self, path: Path, config: RunConfig, run_file_text: str = "") -> None:
+    Args:
+        path: of the folder.
+        config: the run it belongs to.
+        run_file_text: kept in the folder as ``run.toml``.
+        command: of a single stage (its ``--output`` is the folder): what it was given beside the
+            run file, for JSON, files by content.  Only the same command goes on in the folder.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: RunConfig,
+        run_file_text: str = "",
+        command: dict[str, Any] | None = None,
+    ) -> None:
         self.path = path.resolve()
         self.config = config
         self.run_file_text = run_file_text
+        self.command = command
+        self._name = f"{'--workdir' if command is None else '--output'} {self.path}"
         self._lock: FileLock | None = None
 
     def __enter__(self) -> Self:
@@ -93,13 +109,15 @@ class Workspace:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise WorkspaceError(f"--workdir {path}: cannot be made ({error.strerror}).") from error
+            raise WorkspaceError(f"{self._name}: cannot be made ({error.strerror}).") from error
         if not os.access(path, os.W_OK) or _read_only_mount(path):
-            raise WorkspaceError(f"--workdir {path}: is not writable.")
+            raise WorkspaceError(f"{self._name}: is not writable.")
         foreign = [p.name for p in path.iterdir() if not p.name.startswith(".")]
         if foreign and not (path / RUN_FILE).exists():
+            if self.command is not None:
+                raise self._not_empty()
             raise WorkspaceError(
-                f"--workdir {path}: holds other files ({sorted(foreign)[0]} ...) and is no metamd "
+                f"{self._name}: holds other files ({sorted(foreign)[0]} ...) and is no metamd "
                 "work folder; name a new one."
             )
         self._lock = FileLock(path / ".lock")
@@ -107,7 +125,7 @@ class Workspace:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise WorkspaceError(
-                f"--workdir {path}: another metamd run is using it; `metamd status {path}` "
+                f"{self._name}: another metamd run is using it; `metamd status {path}` "
                 "shows how far it is."
             ) from None
         try:
@@ -140,18 +158,27 @@ class Workspace:
         """A folder belongs to one run; only where it executes may change."""
         current = table_identity(self.config, exclude={"execution"})
         stored_path = self.path / RUN_FILE
+        ours = {} if self.command is None else {"command": self.command}
         if not stored_path.exists():
-            write_json(stored_path, {"metamd_version": __version__, "config": current})
+            write_json(stored_path, {"metamd_version": __version__, **ours, "config": current})
             if self.run_file_text:
                 (self.path / "run.toml").write_text(self.run_file_text)
             return
-        stored = json.loads(stored_path.read_text())["config"]
-        key = _first_difference(stored, current)
+        stored = json.loads(stored_path.read_text())
+        key = _first_difference(
+            {"command": stored.get("command", {}), **stored["config"]},
+            {"command": {}, **ours, **current},
+        )
         if key is not None:
+            if self.command is not None:
+                raise self._not_empty()
             raise WorkspaceError(
-                f"--workdir {self.path}: belongs to another run ({key} differs from the run file "
+                f"{self._name}: belongs to another run ({key} differs from the run file "
                 "there); name a new folder, or the run file it was started with."
             )
+
+    def _not_empty(self) -> WorkspaceError:
+        return WorkspaceError(f"{self._name}: is not empty; nothing there is overwritten.")
 
     def add_seconds(self, stage: str, seconds: float) -> None:
         """Book wall time of a stage; a resumed run adds to what earlier tries took."""

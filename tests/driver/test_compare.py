@@ -16,6 +16,7 @@ from ase.cluster import Icosahedron
 from ase.io import write
 from rich.console import Console
 
+from metamd.augment import fit_springs
 from metamd.compare.run import _Comparison
 from metamd.compare.summary import State
 from metamd.config import CompareConfig, load_compare
@@ -68,7 +69,7 @@ def written(folder: Path, text: str = FILE) -> Path:
 def test_arms_are_the_samplers_where_none_are_given(tmp_path: Path) -> None:
     config = load_compare(written(tmp_path))
     assert [(a.name, a.sample) for a in config.arms] == [("md", "md"), ("metamd", "metamd")]
-    named = FILE + '[[arm]]\nname = "a"\nsample = "md"\n[[arm]]\nname = "b"\nsample = "metamd"\n'
+    named = FILE + '[[arm]]\nname = "a"\nsample = "md"\n[[arm]]\nname = "b"\nsample = "md"\n'
     named += 'select = { method = "fps" }\naugment = { frames = 5 }\n'
     arms = load_compare(written(tmp_path, named)).arms
     assert arms[1].select is not None
@@ -93,6 +94,11 @@ def test_arms_are_the_samplers_where_none_are_given(tmp_path: Path) -> None:
             '[[arm]]\nname = "a"\nsample = "md"\n[[arm]]\nname = "b"\nsample = "md"\n'
             "augment = { frames = 11 }",
             "more than the smallest training set",
+        ),
+        (
+            '[[arm]]\nname = "a"\nsample = "md"\n[[arm]]\nname = "b"\nsample = "metamd"\n'
+            "augment = { frames = 5 }",
+            "springs from plain dynamics, which sample = 'metamd' is not",
         ),
     ],
 )
@@ -292,6 +298,11 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
         for stage in (run.sample, run.select, run.label, run.dataset):
             stage()
         summary = run.write_summary("running")
+        # Springs are those of all that the sampler gave, not of the frames that were selected.
+        given = next(arm for arm in config.arms if arm.name == "hot-more").augment
+        everything = run.state.samples["hot.seed-2"].frames
+        springs = fit_springs(everything, 30.0, given.components, given.profile)
+        assert run.springs["hot-more", 2].as_dict() == springs.as_dict()
         positions = {}
         for arm in ("cold", "hot-more"):
             for seed in (1, 2):

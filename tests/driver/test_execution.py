@@ -63,6 +63,17 @@ def writes(folder):
     Path("output").write_text("as a program's calculator does")
     return {}
 
+def gains(folder):
+    # Comes a little further at every try, and is killed each time but the last.
+    from metamd.execution import report_progress
+    tries = folder / "tries"
+    n = 1 + (len(tries.read_text()) if tries.exists() else 0)
+    tries.write_text("x" * n)
+    report_progress(folder, n / 4)
+    if n < 4:
+        os.kill(os.getpid(), 9)
+    return {"tries": n}
+
 def device(folder, arm=None):
     time.sleep(0.5)
     return {"device": os.environ.get("CUDA_VISIBLE_DEVICES", ""), "pid": os.getpid()}
@@ -123,9 +134,33 @@ def test_killed_workers_and_programs_go_on_in_their_folders(helpers: Path) -> No
         again = Task("task_functions:dies_once", helpers / "never", {"how": "worker"}, "never")
         executor.config = Execution(workers=2, lost_retries=0)
         (failure,) = executor.run("dying", [again])
-    assert isinstance(failure, Failure)
-    assert "its worker was lost" in failure.reason
+        assert isinstance(failure, Failure)
+        assert "its worker was lost" in failure.reason
+        assert "the same command goes on" in failure.reason
+        assert failure.folder == helpers / "never"
+        # The same command later: not from the beginning.
+        assert executor.run("dying", [again]) == [{"tries": 2}]
     assert not list(helpers.glob("worker.*"))
+    assert not list(helpers.glob("never.*"))
+
+
+def test_a_task_that_comes_further_is_not_given_up(helpers: Path) -> None:
+    """Three losses, one allowed: a training of many jobs is one task."""
+    task = Task("task_functions:gains", helpers / "long", {}, "long")
+    with Executor(Execution(workers=1, lost_retries=1), helpers / "logs") as executor:
+        assert executor.run("long", [task]) == [{"tries": 4}]
+
+
+def test_what_another_task_left_half_is_not_gone_on_with(helpers: Path) -> None:
+    def task(how: str) -> Task:
+        return Task("task_functions:dies_once", helpers / "same", {"how": how}, how)
+
+    with Executor(Execution(workers=1, lost_retries=0), helpers / "logs") as executor:
+        (failure,) = executor.run("dying", [task("worker")])
+        assert isinstance(failure, Failure)
+        executor.config = Execution(workers=1, lost_retries=1)
+        assert executor.run("dying", [task("program")]) == [{"tries": 2}]
+    assert (helpers / "same.old-1" / "tries").read_text() == "x"
 
 
 def test_a_killed_interchange_is_replaced(helpers: Path) -> None:

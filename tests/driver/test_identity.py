@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from metamd.config import RunConfig, load_config
+from metamd.config import Reference, RunConfig, System, load_config
 from metamd.errors import WorkspaceError
+from metamd.execution import Task
 from metamd.identity import content_hash, fingerprint, table_identity, without_places
 from metamd.loop import run
+from metamd.reference import fingerprint as reference_fingerprint
+from metamd.workspace import Workspace
 
 from .conftest import ETHANOL
 
@@ -86,6 +89,53 @@ def test_places_in_arguments_do_not_count_but_names_do() -> None:
 
     assert at("/a/work", "x.npz") == at("/b/c", "x.npz")
     assert at("/a/work", "x.npz") != at("/a/work", "y.npz")
+
+
+def test_files_that_arguments_name_count_by_content(tmp_path: Path) -> None:
+    """A potential, a basis; the program itself may be updated, or lie elsewhere."""
+    system = System(structure=Path("start.xyz"))
+
+    def method(folder: Path, potential: str) -> str:
+        folder.mkdir(exist_ok=True)
+        (folder / "ml.model").write_text(potential)
+        (folder / "dft").write_bytes(b"\x7fELF" + potential.encode())
+        arguments = {
+            "models": [str(folder / "ml.model")],
+            "command": str(folder / "dft"),
+            "title": "/ethanol",
+        }
+        reference = Reference(calculator="mine:Mine", arguments=arguments)
+        task = Task("f:g", folder / "x", {"reference": reference.model_dump(mode="json")}, "x")
+        (folder / "run.json").touch()
+        assert task.fingerprint == task.fingerprint
+        return reference_fingerprint(reference, system) + task.fingerprint
+
+    first = method(tmp_path / "a", "one")
+    assert method(tmp_path / "b", "one") == first
+    other = method(tmp_path / "a", "two")
+    assert other[:16] != first[:16]
+    assert other[16:] != first[16:]
+
+
+def test_a_copied_run_with_finished_outputs_is_the_same_run(study: Path, tmp_path: Path) -> None:
+    text = RUN.replace('calculator = "tblite.ase:TBLite"', 'kind = "files"')
+    text = text.replace('arguments = { method = "GFN2-xTB" }', 'outputs = ["dft/*/OUTCAR"]')
+    text = text.replace('name = "md"\nsteps = 40\nstride = 10', 'name = "r"\nmethod = "rattle"')
+    (study / "run.toml").write_text(text)
+    with Workspace(study / "work", load_config(study / "run.toml")):
+        pass
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    config = load_config(copy / "run.toml")
+    with Workspace(copy / "work", config):
+        pass
+    assert config.reference.output_patterns == (str(copy / "dft/*/OUTCAR"),)
+    (copy / "run.toml").write_text(text.replace("dft/", "other/"))
+    with (
+        pytest.raises(WorkspaceError, match=r"reference\.outputs\[1\] differs"),
+        Workspace(copy / "work", load_config(copy / "run.toml")),
+    ):
+        pass
 
 
 def test_large_files_are_told_apart_by_their_ends(tmp_path: Path) -> None:

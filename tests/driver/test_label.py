@@ -19,6 +19,7 @@ from metamd.errors import TaskError
 from metamd.execution import Executor
 from metamd.frames import Frames, from_atoms, load_npz
 from metamd.label import LabelResult, label_frames
+from metamd.reference import fingerprint
 
 STEP_ANG = 1e-3
 
@@ -234,3 +235,58 @@ def test_labels_lie_on_disk_by_frame(tmp_path: Path, executor: Executor) -> None
     np.testing.assert_allclose(one.forces, all_.forces, atol=1e-9)
     np.testing.assert_allclose(one.atomic_energy, all_.atomic_energy, atol=1e-9)
     assert load_npz(tmp_path / "all" / "batch-00000" / "labels.npz").atomic_energy is not None
+
+
+LJ = Reference(calculator="ase.calculators.lj:LennardJones", arguments={"sigma": 0.8, "rc": 20.0})
+
+
+def lj_waters(n: int, seed: int, reference: Reference = LJ) -> Frames:
+    """Frames with the reference's own labels, as loop.data or an engine gives them."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(n):
+        atoms = molecule("H2O")
+        atoms.positions += rng.normal(0, 0.05, (3, 3))
+        atoms.calc = LennardJones(**LJ.arguments)
+        atoms.get_forces()
+        images.append(atoms)
+    source = fingerprint(reference, System(structure=Path("start.xyz")))
+    return from_atoms(images, "given").with_info(label_source=source)
+
+
+def test_half_a_batch_of_other_frames_is_not_read(tmp_path: Path, executor: Executor) -> None:
+    first, second = lj_waters(4, 1), lj_waters(4, 2)
+    label(first, LJ, tmp_path / "label", executor, reuse=False)
+    # As a kill leaves it between the last label and the end of the batch.
+    (tmp_path / "label" / "batch-00000" / "manifest.json").unlink()
+    result = label(second, LJ, tmp_path / "label", executor, reuse=False)
+    np.testing.assert_allclose(result.frames.energy, second.energy, rtol=0, atol=1e-9)
+    assert (tmp_path / "label" / "batch-00000.old-1" / "labels.jsonl").exists()
+
+
+def test_taken_over_energies_are_checked_too(tmp_path: Path, executor: Executor) -> None:
+    frames = lj_waters(8, 1)
+    result = label(frames, LJ, tmp_path / "good", executor)
+    assert (result.reused, result.rechecked, result.unchecked) == (8, 5, [])
+    assert result.worst_recheck_ev_per_atom < 1e-9
+    assert frames.energy is not None
+    shifted = replace(frames, energy=frames.energy + 10.0)
+    with pytest.raises(TaskError, match=r"by 3\.3 eV an atom, the forces agree: another energy"):
+        label(shifted, LJ, tmp_path / "shifted", executor)
+
+
+def test_rechecks_that_fail_do_not_count_as_made(tmp_path: Path, executor: Executor) -> None:
+    frames = lj_waters(3, 1)
+    positions = frames.positions.copy()
+    positions[1, 1] = positions[1, 0]
+    torn = replace(frames, positions=positions)
+    with np.errstate(all="ignore"):
+        result = label(torn, LJ, tmp_path / "one", executor)
+        assert (result.reused, result.rechecked, result.failures) == (3, 2, [])
+        assert [f["frame"] for f in result.unchecked] == [1]
+        with pytest.raises(TaskError, match=r"of given, none of 1 frames with labels of the refer"):
+            label(torn[[1]], LJ, tmp_path / "none", executor)
+    # Finished calculations need not be there for frames that have their labels already.
+    files = Reference(kind="files", outputs=(str(tmp_path / "*.log"),))
+    kept = label(lj_waters(3, 1, files), files, tmp_path / "files", executor)
+    assert (kept.reused, kept.rechecked, len(kept.unchecked)) == (3, 0, 3)

@@ -18,6 +18,7 @@ import report_case
 from ase.build import bulk, molecule
 from rich.console import Console
 
+from metamd import cli
 from metamd.errors import WorkspaceError
 from metamd.frames import from_atoms, load_npz, save_npz
 from metamd.report import print_summary, write_report
@@ -286,6 +287,17 @@ def test_a_run_that_is_going_on_has_a_page(
     assert "could not be made" not in page.text
     if stage > 1:
         assert "Not done yet: select, label, dataset, train, validate." in page.text
+
+
+def test_a_run_of_a_minute_and_a_folder_of_validate_have_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``metamd report`` needs a summary, not the run file that it is of."""
+    report_case.write(tmp_path, {"status": "running", "system": {"formula": "C2H6O"}})
+    monkeypatch.setattr("sys.argv", ["metamd", "report", str(tmp_path)])
+    cli.main()
+    assert "report.html" in capsys.readouterr().out
+    assert "Nothing has been sampled yet" in Page(tmp_path / "report.html").text
 
 
 def test_an_empty_summary_has_a_page(tmp_path: Path) -> None:

@@ -25,38 +25,49 @@ def register(app: typer.Typer) -> None:
 def label_command(
     run_file: RunFile,
     data: Annotated[Path, typer.Argument(help="Frames: DeePMD system, extended XYZ, dump, npz.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the labels.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; the same command goes on with it.")
+    ],
 ) -> None:
     """Label frames with the reference of a run file."""
     from metamd.config import load_config
     from metamd.execution import Executor
     from metamd.frames import load_frames, save_extxyz, save_npz
+    from metamd.identity import content_hash
     from metamd.label import label_frames
     from metamd.loop import load_structure
+    from metamd.workspace import Workspace
 
     config = load_config(run_file)
     frames = load_frames(data)
     start = load_structure(config)
     # Other molecules than the run file's may be labelled as well, with bonds of their first frame.
     structure = start if tuple(start.get_chemical_symbols()) == frames.symbols else None
-    _new_folder(output)
-    with Executor(config.execution, output / "logs", console) as executor:
+    given = {"name": "label", "data": content_hash(data)}
+    with (
+        Workspace(output, config, run_file.read_text(), given),
+        Executor(config.execution, output / "logs", console) as executor,
+    ):
         result = label_frames(
             frames, config.label, config.reference, config.system, output, executor, structure
         )
-    save_npz(result.frames, output / "labelled.npz")
-    save_extxyz(result.frames, output / "labelled.xyz")
+        save_npz(result.frames, output / "labelled.npz")
+        save_extxyz(result.frames, output / "labelled.xyz")
     out.print(
         f"{result.computed} labelled, {result.reused} taken over, {len(result.failures)} set aside"
     )
     for failure in result.failures:
         out.print(f"frame {failure['frame']}: {failure['reason']}")
+    for failure in result.unchecked:
+        out.print(f"frame {failure['frame']} keeps its label unchecked: {failure['reason']}")
 
 
 def train_command(
     run_file: RunFile,
     systems: Annotated[list[Path], typer.Argument(help="DeePMD systems to train on.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the models.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; the same command goes on with it.")
+    ],
     heldout: Annotated[
         list[Path] | None, typer.Option(help="DeePMD systems for the learning curve.")
     ] = None,
@@ -73,7 +84,9 @@ def train_command(
     from metamd.config import load_config
     from metamd.execution import Executor
     from metamd.frames import load_frames
+    from metamd.identity import content_hash
     from metamd.train import Augmented, train_all, train_ensemble
+    from metamd.workspace import Workspace
 
     config = load_config(run_file)
     if not 0 < weight < 1:
@@ -85,14 +98,23 @@ def train_command(
     for part in parts:
         check_energies(part)
     check_same_zero(parts)
-    _new_folder(output)
     tests = [path.resolve() for path in heldout or systems]
     tasks = {
         "model": train_ensemble(
             "model", paths, tests, config.train, output.resolve(), augmented=extra
         )
     }
-    with Executor(config.execution, output / "logs", console) as executor:
+    given = {
+        "name": "train",
+        "systems": [content_hash(path) for path in paths],
+        "heldout": [content_hash(path) for path in tests],
+        "augmented": [content_hash(path) for path in extra.systems] if extra else [],
+        "weight": weight,
+    }
+    with (
+        Workspace(output, config, run_file.read_text(), given),
+        Executor(config.execution, output / "logs", console) as executor,
+    ):
         models = train_all(tasks, executor)
     for model in models:
         out.print(f"seed {model.seed}: {model.path} ({model.seconds:.0f} s)")
@@ -102,16 +124,20 @@ def validate_command(
     run_file: RunFile,
     model: Annotated[list[Path], typer.Option(help="Frozen DeePMD model; repeat for an ensemble.")],
     data: Annotated[list[Path], typer.Option(help="Labelled frames to test on; repeatable.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the results.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; the same command goes on with it.")
+    ],
     json_: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
     """Judge any DeePMD models by the [validate] table of a run file; writes a report."""
     from metamd.config import load_config
     from metamd.execution import Executor
+    from metamd.identity import content_hash
     from metamd.judge import judge_files
     from metamd.loop import check_run
     from metamd.report import write_report
     from metamd.report.terminal import print_summary
+    from metamd.workspace import Workspace
 
     config = load_config(run_file)
     atoms = check_run(config)
@@ -119,12 +145,18 @@ def validate_command(
     for path in model:
         if not path.exists():
             raise InputError(f"--model {path}: no such file.")
-    _new_folder(output)
-    with Executor(config.execution, output / "logs", console) as executor:
-        summary = judge_files(
-            config, atoms, model, tests, output.resolve(), executor, run_file.read_text()
-        )
-    path = write_report(output)
+    given = {
+        "name": "validate",
+        "model": [content_hash(path) for path in model],
+        "data": [[path.name, content_hash(path)] for path in data],
+    }
+    text = run_file.read_text()
+    with (
+        Workspace(output, config, text, given),
+        Executor(config.execution, output / "logs", console) as executor,
+    ):
+        summary = judge_files(config, atoms, model, tests, output.resolve(), executor, text)
+        path = write_report(output)
     if json_:
         print(json.dumps(summary, indent=2))
     else:
@@ -153,12 +185,3 @@ def _test_sets(data: list[Path]) -> dict[str, Frames | DataError]:
             console.print(f"--data {error}", soft_wrap=True)
             out[name] = error
     return out
-
-
-def _new_folder(path: Path) -> None:
-    if path.exists() and any(path.iterdir()):
-        raise InputError(f"--output {path}: is not empty; nothing there is overwritten.")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output {path}: cannot be made ({error.strerror}).") from error

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from metamd.augment import augment, fit_springs, load_springs
+from metamd.augment import Springs, augment, fit_springs, load_springs
 from metamd.compare.summary import State, comparison_summary, key_of
-from metamd.config import Arm, CompareConfig, Sample, Select
+from metamd.config import Arm, Augment, CompareConfig, Sample, Select
 from metamd.dataset import split_blocks
 from metamd.errors import MetamdError, TaskError
 from metamd.execution import Executor
-from metamd.frames import Frames, concatenate, save_deepmd, save_npz
+from metamd.frames import Frames, concatenate, content_hash, save_deepmd, save_npz
+from metamd.identity import fingerprint
 from metamd.judge import cluster_labels
 from metamd.label import LabelResult, label_frames
 from metamd.loop.check import check_reference, check_run
@@ -81,6 +82,7 @@ class _Comparison:
         state: State,
     ) -> None:
         self.config, self.workspace, self.executor = config, workspace, executor
+        self.springs: dict[tuple[str, int], Springs] = {}
         self.console, self.state = console, state
         self.folder = workspace.path / "iteration-0"
         self.started = time.strftime("%Y-%m-%dT%H:%M:%S")
@@ -94,6 +96,8 @@ class _Comparison:
             "train": self.train,
             "validate": self.validate,
         }
+        if not (self.workspace.path / "summary.json").exists():
+            self.write_summary("running")
         try:
             for name, stage in stages.items():
                 with StageClock(self.workspace, f"iteration-0/{name}"):
@@ -197,7 +201,9 @@ class _Comparison:
         c = self.config
         folder = self.folder / "label" / name
         folder.mkdir(parents=True, exist_ok=True)
-        result = label_frames(frames, c.label, c.reference, c.system, folder, self.executor)
+        result = label_frames(
+            frames, c.label, c.reference, c.system, folder, self.executor, self.state.atoms
+        )
         for failure in result.failures[:3]:
             self.console.print(f"{name}, frame {failure['frame']}: {failure['reason']}")
         self.state.label_failures += [{"arm": name, **f} for f in result.failures]
@@ -219,18 +225,25 @@ class _Comparison:
     def _augmented(self, arm: Arm, seed: int, frames: Frames) -> Frames:
         config = arm.augment
         assert config is not None
-        table = next(s for s in self.config.sample if s.name == arm.sample)
-        springs = (
-            load_springs(config.springs)
-            if config.springs
-            else fit_springs(
-                frames,
-                config.temperature_k or table.temperature_k,
-                config.components,
-                config.profile,
-            )
-        )
+        if (arm.name, seed) not in self.springs:
+            self.springs[arm.name, seed] = self._springs(arm.sample, seed, config)
+        springs = self.springs[arm.name, seed]
         return augment(frames, springs, config.model_copy(update={"seed": config.seed + seed}))
+
+    def _springs(self, sample: str, seed: int, config: Augment) -> Springs:
+        """A table that was given, or a fit to all frames that the plain dynamics sampled.
+
+        The selected ones are no distribution of any temperature.
+        """
+        if config.springs:
+            return load_springs(config.springs)
+        result = self.state.samples[key_of(sample, seed)]
+        return fit_springs(
+            result.frames,
+            config.temperature_k or result.arm.temperature_k,
+            config.components,
+            config.profile,
+        )
 
     def train(self) -> None:
         tests = {n: self._test_system(n) for n in self.state.test_files}
@@ -293,13 +306,17 @@ class _Comparison:
 
 
 def _write_once(folder: Path, systems: list[tuple[Frames, Path]]) -> None:
-    """Write DeePMD systems under ``folder``; one that an interruption left half is kept aside."""
+    """Write DeePMD systems under ``folder``, where these very frames do not lie there already.
+
+    What is there instead, or was left half by an interruption, is kept aside.
+    """
     complete = folder / "complete"
-    if complete.exists():
+    print_ = fingerprint([[path.name, content_hash(frames)] for frames, path in systems])
+    if complete.exists() and complete.read_text() == print_:
         return
     if folder.exists():
-        set_aside(folder, "interrupted")
+        set_aside(folder, "old" if complete.exists() else "interrupted")
     folder.mkdir(parents=True)
     for frames, path in systems:
         save_deepmd(frames, path)
-    complete.touch()
+    complete.write_text(print_)

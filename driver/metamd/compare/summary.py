@@ -201,6 +201,7 @@ def _labels(state: State) -> dict[str, Any]:
         "reused": sum(r.reused for r in results),
         "rechecked": sum(r.rechecked for r in results),
         "worst_recheck_ev_per_ang": max(r.worst_recheck_ev_per_ang for r in results),
+        "worst_recheck_ev_per_atom": max(r.worst_recheck_ev_per_atom for r in results),
         "failed": len(state.label_failures),
         "failures": state.label_failures,
     }

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt, model_validator
 
 from metamd.config.base import Name, Seed, Table
-from metamd.config.runfile import RunConfig, absolute_paths, read_config
+from metamd.config.runfile import RunConfig, absolute_paths, is_thermal, read_config
 from metamd.config.select import Augment, Select
 
 #: Selection methods that need models to predict with.
@@ -84,6 +84,12 @@ class CompareConfig(RunConfig):
                 raise ValueError(
                     f"[[arm]] {arm.name!r}: select.predictions belong to stored frames; the frames "
                     "here are sampled anew, give select.models"
+                )
+            table = next(s for s in self.sample if s.name == arm.sample)
+            if arm.augment and not arm.augment.springs and not is_thermal(table):
+                raise ValueError(
+                    f"[[arm]] {arm.name!r}: augment takes its springs from plain dynamics, which "
+                    f"sample = {arm.sample!r} is not; give augment.springs"
                 )
             if arm.augment and arm.augment.frames > self.compare.sizes[0]:
                 raise ValueError(

@@ -39,8 +39,9 @@ class Execution(Table):
     retries: Annotated[int, Field(ge=0)] = 0
     """How often a task that failed is tried again."""
     lost_retries: Annotated[int, Field(ge=0)] = 5
-    """How often a task whose node, job, worker or program was killed is begun again; it goes on
-    where it was (trainings from their checkpoint, labels from their journal)."""
+    """How often a task whose node, job, worker or program was killed is begun again without
+    having come further in between; it goes on where it was (trainings from their checkpoint,
+    labels from their journal), and does so in the next run after the last of these tries."""
     limits_min: TimeLimits = TimeLimits()
     """Longest time a task may take, minutes, by kind."""
     address: str | None = None

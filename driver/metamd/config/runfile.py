@@ -170,8 +170,6 @@ def absolute_paths(table: AnyTable, path: Path, key: str) -> AnyTable:
             changes[name] = existing(value, name)
         elif isinstance(value, tuple) and value and isinstance(value[0], Path):
             changes[name] = tuple(existing(v, name) for v in value)
-        elif name == "outputs":
-            changes[name] = tuple(str(folder / pattern) for pattern in value)
         elif isinstance(value, Table):
             changes[name] = absolute_paths(value, path, f"{key}.{name}")
         elif isinstance(value, tuple) and value and isinstance(value[0], Table):
@@ -190,7 +188,7 @@ def _absolute(config: Config, path: Path) -> Config:
     return config.model_copy(
         update={
             "system": fixed(config.system, "system"),
-            "reference": fixed(config.reference, "reference"),
+            "reference": fixed(config.reference, "reference").in_folder(path.resolve().parent),
             "sample": tuple(fixed(arm, f"sample[{k + 1}]") for k, arm in enumerate(config.sample)),
             "select": fixed(config.select, "select"),
             "augment": config.augment and fixed(config.augment, "augment"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr, model_validator
 
 from metamd.config.base import Seed, Table
 
@@ -108,6 +108,19 @@ class Reference(Table):
     """Outputs of kind = "files": paths or patterns (``dft/*/OUTCAR``), relative to the run file."""
     format: str | None = None
     """Their format, a name that dpdata knows (``vasp/outcar``, ``gaussian/log``); none: by name."""
+    # Apart from the patterns, which stay as given: a copied folder holds the same run.
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def output_patterns(self) -> tuple[str, ...]:
+        """``outputs``, resolved against the folder of the run file."""
+        return tuple(str(self._folder / pattern) for pattern in self.outputs)
+
+    def in_folder(self, folder: Path) -> Reference:
+        """The same reference with ``outputs`` relative to ``folder``."""
+        copy = self.model_copy()
+        copy._folder = folder
+        return copy
 
     @model_validator(mode="after")
     def _complete(self) -> Reference:

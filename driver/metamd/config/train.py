@@ -23,6 +23,8 @@ class Label(Table):
     recheck_tolerance_ev_per_ang: PositiveFloat = 1e-3
     """Largest difference in a force for which a taken-over label counts as agreeing; the noise
     of the reference's own convergence must lie below, a bias lies far above."""
+    recheck_tolerance_ev_per_atom: PositiveFloat = 1e-3
+    """The same for an energy; labels of another energy zero or method lie far above."""
 
 
 class Dataset(Table):

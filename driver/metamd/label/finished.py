@@ -39,7 +39,7 @@ def read_outputs(reference: Reference, symbols: tuple[str, ...], periodic: bool)
     """All outputs that ``reference.outputs`` names, atoms in the order of ``symbols``."""
     found = Finished()
     parts: list[Frames] = []
-    for pattern in reference.outputs:
+    for pattern in reference.output_patterns:
         paths = sorted(glob.glob(pattern))
         if not paths:
             found.problems.append(f"{pattern}: no such file")

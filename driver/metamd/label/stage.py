@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from metamd.config import Label, Reference, System
 from metamd.errors import NothingLabelled, TaskError
 from metamd.execution import Executor, Failure, Task
-from metamd.frames import Frames, from_atoms, load_npz, save_npz
+from metamd.frames import Frames, content_hash, from_atoms, load_npz, save_npz
 from metamd.label.finished import label_from_outputs
 from metamd.reference import fingerprint
 
@@ -33,7 +33,9 @@ class LabelResult:
         computed, reused, rechecked: numbers of frames.
         worst_recheck_ev_per_ang: largest force difference between a taken-over label and the
             same frame computed again.
+        worst_recheck_ev_per_atom: the same of the energies.
         failures: ``frame`` (index in the input) and ``reason`` of each frame set aside.
+        unchecked: the same of frames that kept their labels and could not be computed again.
     """
 
     frames: Frames
@@ -41,7 +43,18 @@ class LabelResult:
     reused: int = 0
     rechecked: int = 0
     worst_recheck_ev_per_ang: float = 0.0
+    worst_recheck_ev_per_atom: float = 0.0
     failures: list[dict[str, Any]] = field(default_factory=list)
+    unchecked: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Rechecks:
+    """How many taken-over labels were compared, and the largest differences found."""
+
+    compared: int = 0
+    worst_ev_per_ang: float = 0.0
+    worst_ev_per_atom: float = 0.0
 
 
 @dataclass
@@ -96,9 +109,11 @@ def label_frames(
 
     Raises:
         NothingLabelled: not one frame was labelled.
-        TaskError: taken-over labels disagree with the reference.
+        TaskError: taken-over labels disagree with the reference, or none of them could be computed
+            again.
     """
     folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     reusable = reusable_labels(frames, config, fingerprint(reference, system))
     keep, todo = np.flatnonzero(reusable), np.flatnonzero(~reusable)
     evenly = np.linspace(0, max(0, len(keep) - 1), min(len(keep), config.recheck))
@@ -110,7 +125,14 @@ def label_frames(
     else:
         tasks = _tasks(frames, wanted, config, reference, system, folder, structure)
         _gather(tasks, executor.run(f"label {folder.name}", tasks), wanted, labels)
-    worst = _compare(frames, check, labels, config)
+    rechecks = _compare(frames, check, labels, config)
+    unchecked = [f for f in labels.failures if reusable[f["frame"]]]
+    if len(unchecked) and not rechecks.compared and reference.kind != "files":
+        raise TaskError(
+            f"of {frames.source}, none of {len(unchecked)} frames with labels of the reference "
+            f"could be computed again to check them; the first: {unchecked[0]['reason']}. "
+            "Set label.reuse = false to compute all labels."
+        )
     if len(keep):
         labels.take(keep, frames[keep])
     good = np.flatnonzero(np.isfinite(labels.energy))
@@ -124,9 +146,11 @@ def label_frames(
         frames=_labelled(frames, labels, good, fingerprint(reference, system)),
         computed=len(todo) - len(failures),
         reused=len(keep),
-        rechecked=len(check),
-        worst_recheck_ev_per_ang=worst,
+        rechecked=rechecks.compared,
+        worst_recheck_ev_per_ang=rechecks.worst_ev_per_ang,
+        worst_recheck_ev_per_atom=rechecks.worst_ev_per_atom,
         failures=failures,
+        unchecked=unchecked,
     )
 
 
@@ -161,7 +185,6 @@ def _tasks(
     """One task a batch, each with a file of its frames: many tasks do not all read them all."""
     if not len(wanted):
         return []
-    folder.mkdir(parents=True, exist_ok=True)
     arguments: dict[str, Any] = {
         "start": 0,
         "reference": reference.model_dump(mode="json"),
@@ -170,15 +193,13 @@ def _tasks(
     }
     if reference.kind == "lammps" and structure is not None:
         start = folder / "structure.npz"
-        if not start.exists():
-            save_npz(from_atoms([structure], "structure"), start)
+        _keep(replace(from_atoms([structure], "structure"), info={}).without_labels(), start)
         arguments["structure"] = str(start)
     bare, tasks = frames.without_labels(), []
     for number, first in enumerate(range(0, len(wanted), config.batch)):
         part = wanted[first : first + config.batch]
         source = folder / f"frames-{number:05d}.npz"
-        if not source.exists():
-            save_npz(replace(bare[part], info={"index": part}), source)
+        _keep(replace(bare[part], info={"index": part}), source)
         tasks.append(
             Task(
                 ASE_TASK if reference.kind == "ase" else LAMMPS_TASK,
@@ -188,6 +209,16 @@ def _tasks(
             )
         )
     return tasks
+
+
+def _keep(frames: Frames, path: Path) -> None:
+    """The frames on disk: written where no file, or one of other frames, is there."""
+    if path.exists():
+        stored = load_npz(path)
+        same_order = all(np.array_equal(stored.info.get(k, ()), v) for k, v in frames.info.items())
+        if same_order and content_hash(stored) == content_hash(frames):
+            return
+    save_npz(frames, path)
 
 
 def _gather(
@@ -212,22 +243,35 @@ def _gather(
             labels.take(batch.info["index"], batch)
 
 
-def _compare(frames: Frames, check: NDArray[Any], labels: _Labels, config: Label) -> float:
-    """Largest force difference between taken-over labels and the same frames computed again."""
-    worst = 0.0
+def _compare(frames: Frames, check: NDArray[Any], labels: _Labels, config: Label) -> _Rechecks:
+    """Differences between taken-over labels and the same frames computed again.
+
+    Raises:
+        TaskError: one is larger than the tolerance.
+    """
+    compared, worst_force, worst_energy = 0, 0.0, 0.0
     for k in check.tolist():
         if np.isnan(labels.energy[k]):
             continue
         assert frames.forces is not None
-        difference = float(np.abs(labels.forces[k] - frames.forces[k]).max())
-        worst = max(worst, difference)
-        if difference > config.recheck_tolerance_ev_per_ang:
+        assert frames.energy is not None
+        compared += 1
+        force = float(np.abs(labels.forces[k] - frames.forces[k]).max())
+        energy = float(abs(labels.energy[k] - frames.energy[k])) / frames.n_atoms
+        worst_force, worst_energy = max(worst_force, force), max(worst_energy, energy)
+        if force > config.recheck_tolerance_ev_per_ang:
             raise TaskError(
                 f"frame {k} of {frames.source}: the forces stored while sampling differ from the "
-                f"reference by {difference:.2g} eV/A; something else (a bias?) is in them. "
+                f"reference by {force:.2g} eV/A; something else (a bias?) is in them. "
                 "Set label.reuse = false to compute all labels."
             )
-    return worst
+        if energy > config.recheck_tolerance_ev_per_atom:
+            raise TaskError(
+                f"frame {k} of {frames.source}: the energy stored with it differs from the "
+                f"reference by {energy:.2g} eV an atom, the forces agree: another energy zero. "
+                "Set label.reuse = false to compute all labels."
+            )
+    return _Rechecks(compared, worst_force, worst_energy)
 
 
 def _labelled(frames: Frames, labels: _Labels, good: NDArray[Any], source: str) -> Frames:

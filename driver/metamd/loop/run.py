@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from metamd.config import RunConfig
 from metamd.errors import InputError, MetamdError
 from metamd.execution import Executor
 from metamd.loop import rules
+from metamd.loop.account import Account
 from metamd.loop.check import check_reference, check_run, check_selection
 from metamd.loop.iteration import Iteration, RunContext
 from metamd.loop.provenance import write_provenance
@@ -24,6 +26,7 @@ from metamd.workspace import RUN_FILE, StageClock, Workspace, write_json
 
 STAGES = ("sample", "select", "label", "dataset", "train", "validate", "report")
 SUMMARY = "summary.json"
+STOPPED = "stopped by the person"
 
 
 def run(
@@ -72,18 +75,21 @@ class _Run:
         self.context, self.config = context, context.config
         self.workspace = context.workspace
         self.state = State(context.atoms)
+        self.account = Account(self.workspace.path, SUMMARY)
         self.started = time.strftime("%Y-%m-%dT%H:%M:%S")
 
     def go(self, until: str) -> dict[str, Any]:
+        # There is something to report of from the first minute on.
+        self._keep_summary("running")
         try:
             finished = self._iterate(until)
         except (MetamdError, KeyboardInterrupt) as error:
-            reason = str(error) or "stopped by the person"
+            reason = str(error) or STOPPED
             with contextlib.suppress(OSError):
-                self._write_summary("failed", reason)
+                self._keep_summary("failed", reason)
             raise
         if not finished:
-            return self._write_summary("running")
+            return self._keep_summary("running")
         summary = self._write_summary("finished")
         from metamd.report import write_report  # matplotlib loads only where figures are made
 
@@ -141,13 +147,33 @@ class _Run:
         return stop
 
     def _validate(self, iteration: Iteration, full: bool) -> None:
-        self._stage(iteration, "validate", lambda: iteration.validate(full))
+        more = " full" if full else ""
+        self._stage(iteration, "validate", lambda: iteration.validate(full), more)
 
-    def _stage(self, iteration: Iteration, name: str, work: Callable[[], None]) -> None:
-        with StageClock(self.workspace, f"iteration-{iteration.number}/{name}"):
+    def _stage(
+        self, iteration: Iteration, name: str, work: Callable[[], None], more: str = ""
+    ) -> None:
+        key = f"iteration-{iteration.number}/{name}"
+        with StageClock(self.workspace, key):
             work()
-        self._write_summary("running")
-        write_provenance(self.workspace.path, self.state)
+        self.account.passed(key + more, iteration.state)
+        self._keep_summary("running")
+        if self.account.changed:
+            write_provenance(self.workspace.path, self.state)
+            self.account.save()
+
+    def _keep_summary(self, status: str, failure: str | None = None) -> dict[str, Any]:
+        """Write the summary; one that knows more than was passed through now keeps what it has."""
+        if self.account.changed:
+            return self._write_summary(status, failure)
+        path = self.workspace.path / SUMMARY
+        summary: dict[str, Any] = json.loads(path.read_text())
+        if summary["status"] == "finished" and failure in (None, STOPPED):
+            return summary  # nothing of it has changed
+        summary.pop("failure", None)
+        summary |= status_entries(status, self.started, failure)
+        write_json(path, summary)
+        return summary
 
     def _write_summary(self, status: str, failure: str | None = None) -> dict[str, Any]:
         """Write ``summary.json`` with what there is; every stage adds to it."""
