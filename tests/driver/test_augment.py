@@ -17,7 +17,7 @@ from metamd.augment.perturb import counted_pairs, displaced, spring_changes
 from metamd.commands import stages
 from metamd.config import Augment, Train, load_config
 from metamd.errors import DataError, InputError
-from metamd.frames import Frames, load_frames, save_deepmd
+from metamd.frames import Frames, load_frames, save_deepmd, save_extxyz, save_npz
 from metamd.train import Augmented, train_ensemble
 from metamd.units import KCAL_MOL_EV
 
@@ -249,6 +249,20 @@ def test_the_train_command_takes_augmented_systems(
     data = asked[0]["model"][0].arguments["deepmd"]["training"]["training_data"]
     assert data["systems"] == [str(real), str(more)]
     assert data["auto_prob"] == "prob_sys_size; 0:1:0.75; 1:2:0.25"
+    # Other files become systems in the folder, energies of another zero are shifted on request.
+    text, stored = save_extxyz(frames, tmp_path / "real.xyz"), save_npz(frames, tmp_path / "a.npz")
+    assert frames.energy is not None
+    higher = save_npz(replace(frames, energy=frames.energy + 40.0), tmp_path / "higher.npz")
+    words = ["train", run_file, text, higher, "--augmented", stored, "--weight", 0.25]
+    with pytest.raises(InputError, match="zero"):
+        command(*words, "-o", tmp_path / "files")
+    out = tmp_path / "aligned"
+    assert command(*words, "--align-energies", "-o", out).exit_code == 0
+    systems = asked[1]["model"][0].arguments["deepmd"]["training"]["training_data"]["systems"]
+    names = ["train-0", "train-1", "augmented-0"]
+    assert systems == [str(out / "systems" / name) for name in names]
+    for system in systems:
+        np.testing.assert_allclose(load_frames(system).energy, frames.energy, atol=0.01)
     with pytest.raises(InputError, match="--weight: 1 is not between 0 and 1"):
         command(*arguments, 1, "-o", tmp_path / "other")
     assert not (tmp_path / "other").exists()

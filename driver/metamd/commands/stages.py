@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metamd.commands.options import RunFile, console, out
+from metamd.commands.options import Align, RunFile, TypeMap, console, out, warn
 from metamd.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -28,18 +29,20 @@ def label_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder; the same command goes on with it.")
     ],
+    type_map: TypeMap = "",
 ) -> None:
     """Label frames with the reference of a run file."""
     from metamd.config import load_config
     from metamd.execution import Executor
-    from metamd.frames import load_frames, save_extxyz, save_npz
+    from metamd.frames import save_extxyz, save_npz
     from metamd.identity import content_hash
     from metamd.label import label_frames
     from metamd.loop import load_structure
-    from metamd.workspace import Workspace
+    from metamd.pool import load_pool
+    from metamd.workspace import Workspace, write_json
 
     config = load_config(run_file)
-    frames = load_frames(data)
+    frames, _ = load_pool([data], type_map, energies=False, warn=warn)
     start = load_structure(config)
     # Other molecules than the run file's may be labelled as well, with bonds of their first frame.
     structure = start if tuple(start.get_chemical_symbols()) == frames.symbols else None
@@ -53,6 +56,7 @@ def label_command(
         )
         save_npz(result.frames, output / "labelled.npz")
         save_extxyz(result.frames, output / "labelled.xyz")
+        write_json(output / "failures.json", result.failures)
     out.print(
         f"{result.computed} labelled, {result.reused} taken over, {len(result.failures)} set aside"
     )
@@ -64,23 +68,27 @@ def label_command(
 
 def train_command(
     run_file: RunFile,
-    systems: Annotated[list[Path], typer.Argument(help="DeePMD systems to train on.")],
+    systems: Annotated[
+        list[Path],
+        typer.Argument(help="Labelled frames to train on: DeePMD systems, extended XYZ, npz."),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder; the same command goes on with it.")
     ],
     heldout: Annotated[
-        list[Path] | None, typer.Option(help="DeePMD systems for the learning curve.")
+        list[Path] | None, typer.Option(help="Labelled frames for the learning curve.")
     ] = None,
     augmented: Annotated[
         list[Path] | None,
-        typer.Option(help="DeePMD systems of metamd augment to train on as well; repeatable."),
+        typer.Option(help="Frames of metamd augment to train on as well; repeatable."),
     ] = None,
     weight: Annotated[
         float, typer.Option(help="Share of the training batches drawn from these.")
     ] = 0.1,
+    align_energies: Align = False,
 ) -> None:
-    """Train an ensemble on DeePMD systems with the [train] table of a run file."""
-    from metamd.checks import check_energies, check_same_zero
+    """Train an ensemble on labelled frames with the [train] table of a run file."""
+    from metamd.checks import align_zeros, check_energies, check_same_zero
     from metamd.config import load_config
     from metamd.execution import Executor
     from metamd.frames import load_frames
@@ -91,33 +99,68 @@ def train_command(
     config = load_config(run_file)
     if not 0 < weight < 1:
         raise InputError(f"--weight: {weight:g} is not between 0 and 1.")
-    extra = Augmented(tuple(path.resolve() for path in augmented), weight) if augmented else None
     paths = [path.resolve() for path in systems]
+    more = [path.resolve() for path in augmented or ()]
+    held = [path.resolve() for path in heldout or ()]
     # Energies of another unit or another zero would train as if they were physics.
     parts = [load_frames(path) for path in paths]
     for part in parts:
         check_energies(part)
+    if align_energies:
+        parts = align_zeros(parts)
     check_same_zero(parts)
-    tests = [path.resolve() for path in heldout or systems]
-    tasks = {
-        "model": train_ensemble(
-            "model", paths, tests, config.train, output.resolve(), augmented=extra
-        )
-    }
     given = {
         "name": "train",
         "systems": [content_hash(path) for path in paths],
-        "heldout": [content_hash(path) for path in tests],
-        "augmented": [content_hash(path) for path in extra.systems] if extra else [],
+        "heldout": [content_hash(path) for path in held],
+        "augmented": [content_hash(path) for path in more],
         "weight": weight,
+        "align_energies": align_energies,
     }
     with (
         Workspace(output, config, run_file.read_text(), given),
         Executor(config.execution, output / "logs", console) as executor,
     ):
-        models = train_all(tasks, executor)
+        made = output.resolve() / "systems"
+        trained_on = [
+            path if _is_deepmd(path) and not align_energies else _system(part, made / f"train-{k}")
+            for k, (path, part) in enumerate(zip(paths, parts, strict=True))
+        ]
+        tests = [_as_system(path, made / f"heldout-{k}") for k, path in enumerate(held)]
+        extra = [_as_system(path, made / f"augmented-{k}") for k, path in enumerate(more)]
+        tasks = train_ensemble(
+            "model",
+            trained_on,
+            tests or trained_on,
+            config.train,
+            output.resolve(),
+            augmented=Augmented(tuple(extra), weight) if extra else None,
+        )
+        models = train_all({"model": tasks}, executor)
     for model in models:
         out.print(f"seed {model.seed}: {model.path} ({model.seconds:.0f} s)")
+
+
+def _is_deepmd(path: Path) -> bool:
+    return (path / "type.raw").exists()
+
+
+def _as_system(path: Path, folder: Path) -> Path:
+    """The frames of a file as a DeePMD system: itself, or one written in ``folder``."""
+    from metamd.frames import load_frames
+
+    return path if _is_deepmd(path) else _system(load_frames(path), folder)
+
+
+def _system(frames: Frames, folder: Path) -> Path:
+    """Write a DeePMD system; one that the same command wrote before is taken as it is."""
+    from metamd.frames import save_deepmd
+
+    if not folder.exists():
+        partial = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(partial, ignore_errors=True)
+        save_deepmd(frames, partial).rename(folder)
+    return folder
 
 
 def validate_command(
@@ -168,6 +211,7 @@ def validate_command(
 
 def _test_sets(data: list[Path]) -> dict[str, Frames | DataError]:
     """Test sets by the names of their files; what is wrong with a file stands in its place."""
+    from metamd.checks import check_energies
     from metamd.frames import load_frames
 
     out: dict[str, Frames | DataError] = {}
@@ -179,7 +223,9 @@ def _test_sets(data: list[Path]) -> dict[str, Frames | DataError]:
         if not path.exists():
             raise InputError(f"--data {path}: no such file or folder.")
         try:
-            out[name] = load_frames(path)
+            out[name] = frames = load_frames(path)
+            # Energies of another unit would be errors of the model.
+            check_energies(frames)
         except DataError as error:
             # The others are still looked at; the report says what is missing.
             console.print(f"--data {error}", soft_wrap=True)

@@ -87,6 +87,9 @@ class Validate(Table):
     rdf, diffusion: liquids against the reference; sampling: overlap of the data sets."""
     usable_force_error_ev_per_ang: PositiveFloat = 0.1
     """Above this force RMSE on any test set the verdict says: not usable."""
+    remove_energy_offset: bool = False
+    """Take the mean error off the energies of every test set first, and list it: for test frames
+    with another zero of energy than the model's."""
     temperatures_k: tuple[PositiveFloat, ...] = (300.0, 500.0)
     """Temperatures of the stability runs, K."""
     steps: PositiveInt = 20000

@@ -263,7 +263,11 @@ class _Stage:
 
 
 def model_errors(
-    folder: Path, model: str, tests: dict[str, str], elements: list[str]
+    folder: Path,
+    model: str,
+    tests: dict[str, str],
+    elements: list[str],
+    remove_offset: bool = False,
 ) -> dict[str, Any]:
     """Task: errors of one model on every test set; its predictions are kept for the report.
 
@@ -281,7 +285,7 @@ def model_errors(
             assert found.energy is not None
             energy, forces = found.energy[0], found.forces[0]
             virial = None if found.virial is None else found.virial[0]
-            errors = prediction_errors(frames, energy, forces, virial)
+            errors = prediction_errors(frames, energy, forces, virial, remove_offset)
         except MetamdError as error:
             failures[name] = str(error)
             continue

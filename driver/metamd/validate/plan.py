@@ -68,6 +68,7 @@ class Plan:
                 "model": str(model.path),
                 "tests": {k: str(v) for k, v in tests.items()},
                 "elements": sorted(set(self.start.get_chemical_symbols())),
+                **({"remove_offset": True} if self.config.remove_energy_offset else {}),
             },
             f"errors of {model.train}, seed {model.seed}",
         )
