@@ -7,7 +7,12 @@ What the command line does, as functions:
 - ``load_config(path)``: a run file, checked;
 - ``load_frames(path)``: frames from a DeePMD system, extended XYZ, dump or npz;
 - ``select_frames(frames, config)``: choose among frames;
-- ``predict_frames(models, frames)``: energies and forces of DeePMD models.
+- ``predict_frames(models, frames)``: energies and forces of DeePMD models;
+- ``label_file(run_file, data, folder)``, ``train_files(run_file, systems, folder)``,
+  ``validate_files(run_file, models, data, folder)``: single stages on files;
+- ``compare_arms(config, workdir)``: several ways to make a training set;
+- ``fit_springs(frames, temperature_k)``, ``augment_frames(frames, springs, config)``: augmentation;
+- ``improve_training(pool, select, train, folder, executor)``: the improved training of flatten.
 
 Nothing is imported until it is asked for: LAMMPS loads this package to find its plugin, and must
 not pay for TensorFlow.
@@ -30,6 +35,13 @@ _WHERE = {
     "load_frames": ("metamd.frames", "load_frames"),
     "select_frames": ("metamd.select", "select"),
     "predict_frames": ("metamd.predict", "predict"),
+    "label_file": ("metamd.single", "label_file"),
+    "train_files": ("metamd.single", "train_files"),
+    "validate_files": ("metamd.single", "validate_files"),
+    "compare_arms": ("metamd.api", "compare"),
+    "fit_springs": ("metamd.augment", "fit_springs"),
+    "augment_frames": ("metamd.augment", "augment"),
+    "improve_training": ("metamd.improve", "improved_training"),
 }
 __all__ = ["__version__", *_WHERE]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from metamd.config import RunConfig, load_config, parse_config
+from metamd.config import CompareConfig, RunConfig, load_compare, load_config, parse_config
 from metamd.status import RunStatus, read_status
 
 
@@ -56,6 +56,29 @@ def run(
         config = parse_config(dict(config), Path("run file"))
     folder = Path("runs") / name if workdir is None else Path(workdir)
     return run_loop(config, folder, until=until, console=console, run_file_text=text)
+
+
+def compare(
+    config: CompareConfig | str | Path, workdir: str | Path, *, console: Console | None = None
+) -> dict[str, Any]:
+    """Train on several samplings, selections or augmentations of equal cost, and judge them.
+
+    Args:
+        config: a compare file, or a checked one (``metamd.config.load_compare``).
+        workdir: work folder; the same call goes on with it.
+        console: where progress goes, as in ``run``.
+
+    Returns: the content of ``summary.json``.
+
+    Raises:
+        InputError, TaskError, KeyboardInterrupt: as ``run``.
+    """
+    from metamd.compare import run_compare
+
+    text = ""
+    if not isinstance(config, CompareConfig):
+        text, config = Path(config).read_text(), load_compare(config)
+    return run_compare(config, workdir, console=console, file_text=text)
 
 
 def status(workdir: str | Path) -> RunStatus:

@@ -13,6 +13,7 @@ TOP = {
     "improve",
     "summary",
     "judge",
+    "single",
     "compare",
     "cli",
     "commands",
