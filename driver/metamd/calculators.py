@@ -22,6 +22,7 @@ class PySCF(Calculator):  # type: ignore[misc]
 
     Raises:
         CalculationFailed: no SCF convergence.
+        InputError: periodic atoms.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
@@ -53,6 +54,11 @@ class PySCF(Calculator):  # type: ignore[misc]
         from pyscf import dft, gto, scf
 
         super().calculate(atoms, properties, system_changes)
+        if self.atoms.pbc.any():
+            raise InputError(
+                "PySCF computes isolated molecules, these atoms are periodic: take another "
+                "reference.calculator, or make the structure one without a cell."
+            )
         p = self.parameters
         molecule = gto.M(
             atom=list(

@@ -6,8 +6,9 @@ What is read back as forces and energy of our own runs comes from before the bia
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from metamd.deck import ATOMIC_COLUMN
 from metamd.errors import DataError
-from metamd.frames import Frames
+from metamd.frames import Frames, open_text
 from metamd.units import LAMMPS_UNITS, virial_from_pressure
 
 Array = NDArray[np.float64]
@@ -30,49 +31,80 @@ THERMO_COLUMNS = (
 ATOMIC_SUM_EV = 1e-6
 
 
+@dataclass(frozen=True)
+class _Snapshot:
+    """One frame as it stands in a dump; ``cell`` [3, 3] (A) of any box, ``origin`` its corner."""
+
+    step: int
+    cell: Array
+    origin: Array
+    periodic: bool
+    columns: list[str]
+    table: NDArray[np.str_]
+
+
 def read_dump(
     path: Path, type_map: Sequence[str] | None = None, total_forces: bool = False
 ) -> Frames:
-    """Frames of a LAMMPS text dump (id, element or type, x|xu, optionally forces).
+    """Frames of a LAMMPS text dump, plain or compressed (gzip, bzip2, xz).
 
-    Forces are the columns f_unbiased[1..3] of our own runs; with ``total_forces`` also fx fy fz
-    (units metal), which hold the bias of a biased run.  A torn last frame, as a killed run leaves
-    it, is left out with a warning.
+    Columns: id, element or type, one of xu yu zu, x y z, xsu ysu zsu or xs ys zs (the default of
+    ``dump atom``), optionally forces.  Forces are the columns f_unbiased[1..3] of our own runs;
+    with ``total_forces`` also fx fy fz, which hold the bias of a biased run; units metal, unless
+    the dump says real (``dump_modify units yes``).  A torn last frame, as a killed run leaves it,
+    is left out with a warning.
+
+    Args:
+        type_map: elements of types 1, 2, ...; needed without an element column.
 
     Raises:
-        DataError: no frame, missing columns, or atoms that differ between frames.
+        DataError: no frame, missing columns, types without an element, or atoms that differ
+            between frames.
     """
-    frames: list[tuple[int, Array, Array]] = []
-    header: list[str] = []
-    with path.open() as handle:
-        while (item := handle.readline()).startswith("ITEM: TIMESTEP"):
-            try:
-                frame = _read_dump_frame(handle)
-            except (ValueError, IndexError, EOFError):
-                _refuse_torn_inside(path, handle, len(frames))
-                warnings.warn(
-                    f"{path}: frame {len(frames)} is torn and left out; {len(frames)} are whole.",
-                    stacklevel=2,
-                )
-                break
-            header = frame[3]
-            frames.append(frame[:3])
-        else:
+    frames: list[_Snapshot] = []
+    units = "metal"
+    with open_text(path) as handle:
+        try:
+            while (item := handle.readline()).startswith("ITEM: "):
+                if item.startswith(("ITEM: UNITS", "ITEM: TIME\n")):
+                    value = handle.readline().strip()
+                    units = value if item.startswith("ITEM: UNITS") else units
+                elif item.startswith("ITEM: TIMESTEP"):
+                    frames.append(_read_dump_frame(handle))
+                else:
+                    break
             if item.strip():
                 raise DataError(f"{path}: frame {len(frames)} is not a LAMMPS dump frame.")
+        except DataError:
+            raise
+        except (ValueError, IndexError, EOFError, zlib.error):
+            _refuse_torn_inside(path, handle, len(frames))
+            warnings.warn(
+                f"{path}: frame {len(frames)} is torn and left out; {len(frames)} are whole.",
+                stacklevel=2,
+            )
     if not frames:
         raise DataError(f"{path}: holds no complete frame.")
-    return _dump_frames(path, frames, header, type_map, total_forces)
+    if units not in LAMMPS_UNITS:
+        raise DataError(f"{path}: has units {units}; {' and '.join(LAMMPS_UNITS)} are understood.")
+    found = _dump_frames(path, frames, type_map, total_forces)
+    if found.forces is None or units == "metal":
+        return found
+    return replace(found, forces=found.forces * LAMMPS_UNITS[units].energy_ev)
 
 
 def _refuse_torn_inside(path: Path, handle: TextIO, frame: int) -> None:
     """A killed run tears the last frame only; one with frames behind it is a broken file."""
-    if any(line.startswith("ITEM: TIMESTEP") for line in handle):
+    try:
+        more = any(line.startswith("ITEM: TIMESTEP") for line in handle)
+    except (ValueError, EOFError, zlib.error):
+        return  # a torn compressed file
+    if more:
         raise DataError(f"{path}: frame {frame} is torn, and there are frames after it.")
 
 
-def _read_dump_frame(handle: object) -> tuple[int, Array, Array, list[str]]:
-    line = handle.readline  # type: ignore[attr-defined]
+def _read_dump_frame(handle: TextIO) -> _Snapshot:
+    line = handle.readline
     step = int(line())
     line()
     n = int(line())
@@ -85,12 +117,15 @@ def _read_dump_frame(handle: object) -> tuple[int, Array, Array, list[str]]:
     table = np.array([row.split() for row in rows])
     if table.shape != (n, len(columns)):
         raise EOFError
-    periodic = "pp" in bounds
-    cell = _dump_cell(box, triclinic="xy" in bounds) if periodic else np.zeros((3, 3))
-    return step, cell, table, columns
+    if "abc" in bounds:  # dump_modify triclinic/general: cell vectors and the origin
+        cell, origin = box[:, :3], box[:, 3]
+    else:
+        cell, origin = _dump_cell(box, triclinic="xy" in bounds)
+    return _Snapshot(step, cell, origin, "pp" in bounds, columns, table)
 
 
-def _dump_cell(box: Array, triclinic: bool) -> Array:
+def _dump_cell(box: Array, triclinic: bool) -> tuple[Array, Array]:
+    """Cell vectors, A, [3, 3], and the corner they start from, A, [3]."""
     lo, hi = box[:, 0].copy(), box[:, 1].copy()
     xy, xz, yz = box[:, 2] if triclinic else (0.0, 0.0, 0.0)
     # LAMMPS writes the bounding box of a tilted cell.
@@ -99,55 +134,87 @@ def _dump_cell(box: Array, triclinic: bool) -> Array:
     lo[1] -= min(0.0, yz)
     hi[1] -= max(0.0, yz)
     lx, ly, lz = hi - lo
-    return np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
+    return np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]]), lo
 
 
 def _dump_frames(
-    path: Path,
-    frames: list[tuple[int, Array, Array]],
-    columns: list[str],
-    type_map: Sequence[str] | None,
-    total_forces: bool,
+    path: Path, frames: list[_Snapshot], type_map: Sequence[str] | None, total_forces: bool
 ) -> Frames:
+    columns = frames[0].columns
+
     def find(*names: str) -> int | None:
         return next((columns.index(n) for n in names if n in columns), None)
 
-    xyz = [find(f"{a}u", a) for a in "xyz"]
+    kinds = ("u", "", "su", "s")
+    suffix = next((k for k in kinds if all(f"{a}{k}" in columns for a in "xyz")), None)
     ids = find("id")
-    if ids is None or any(c is None for c in xyz):
-        raise DataError(f"{path}: needs the columns id, x, y, z (or xu, yu, zu).")
+    if ids is None or suffix is None:
+        raise DataError(f"{path}: needs the columns id and x, y, z (or xu, xs, xsu and so on).")
+    xyz = [columns.index(f"{a}{suffix}") for a in "xyz"]
     forces = [find(f"f_unbiased[{k}]") for k in (1, 2, 3)]
     if total_forces and None in forces:
         forces = [find(f"f{a}") for a in "xyz"]
-    element, kind, atomic = find("element"), find("type"), find(ATOMIC_COLUMN)
+    atomic = find(ATOMIC_COLUMN)
     positions, labels, shares, symbols = [], [], [], None
-    for number, (_, _, table) in enumerate(frames):
-        table = table[np.argsort(table[:, ids].astype(int))]
-        if element is not None:
-            names = tuple(str(s) for s in table[:, element])
-        elif kind is not None and type_map:
-            names = tuple(type_map[int(t) - 1] for t in table[:, kind])
-        else:
-            raise DataError(f"{path}: has no element column; give the type map.")
+    for number, frame in enumerate(frames):
+        if frame.columns != columns:
+            raise DataError(f"{path}: frame {number} has other columns than frame 0.")
+        if frame.periodic != frames[0].periodic:
+            raise DataError(f"{path}: frame {number} differs from frame 0 in being periodic.")
+        table = frame.table[np.argsort(frame.table[:, ids].astype(int))]
+        names = _elements(f"{path}: frame {number}", columns, table, type_map)
         if symbols is not None and names != symbols:
             raise DataError(f"{path}: frame {number} has other atoms than frame 0.")
         symbols = names
-        positions.append(table[:, xyz].astype(float))  # type: ignore[index]
+        where = table[:, xyz].astype(float)
+        # Scaled coordinates are fractions of the cell vectors from the box's corner.
+        positions.append(frame.origin + where @ frame.cell if "s" in suffix else where)
         if None not in forces:
             labels.append(table[:, forces].astype(float))  # type: ignore[index]
         if atomic is not None:
             shares.append(table[:, atomic].astype(float))
     assert symbols is not None
-    cells = np.array([cell for _, cell, _ in frames])
     return Frames(
         symbols=symbols,
         positions=np.array(positions),
-        cell=cells if cells.any() else None,
+        cell=np.array([frame.cell for frame in frames]) if frames[0].periodic else None,
         forces=np.array(labels) if labels else None,
         atomic_energy=np.array(shares) if shares else None,
-        info={"step": np.array([step for step, _, _ in frames])},
+        info={"step": np.array([frame.step for frame in frames])},
         source=str(path),
     )
+
+
+def _elements(
+    where: str, columns: list[str], table: NDArray[np.str_], type_map: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Elements of a frame's atoms: of its element column, else of its types.
+
+    Raises:
+        DataError: neither, types beyond the type map, or a type map that the column contradicts.
+    """
+    named: tuple[str, ...] | None = None
+    if "element" in columns:
+        named = tuple(str(s) for s in table[:, columns.index("element")])
+    if not type_map or "type" not in columns:
+        if named is None:
+            raise DataError(f"{where} has no element column; give the type map.")
+        return named
+    types = table[:, columns.index("type")].astype(int)
+    if types.min() < 1 or types.max() > len(type_map):
+        beyond = types.min() if types.min() < 1 else types.max()
+        raise DataError(
+            f"{where} has atoms of type {beyond}, the type map names {len(type_map)} "
+            f"({','.join(type_map)})."
+        )
+    mapped = tuple(type_map[t - 1] for t in types)
+    if named is not None and named != mapped:
+        k = next(k for k in range(len(mapped)) if named[k] != mapped[k])
+        raise DataError(
+            f"{where}: an atom of type {types[k]} is {named[k]} in the element column and "
+            f"{mapped[k]} in the type map; they contradict each other."
+        )
+    return mapped
 
 
 def read_thermo(path: Path) -> Array:

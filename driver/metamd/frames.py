@@ -6,14 +6,19 @@ sGDML's layout; writes DeePMD systems and extended XYZ.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import re
+import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 from ase import Atoms
@@ -250,6 +255,7 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
     forces: list[Any] = []
     virials: list[Any] = []
     atomic: list[Any] = []
+    others: list[set[str]] = []
     for k, atoms in enumerate(images):
         if tuple(atoms.get_chemical_symbols()) != symbols:
             raise DataError(
@@ -258,15 +264,18 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
             )
         if bool(atoms.pbc.any()) != periodic:
             raise DataError(f"{source}: frame {k} differs from frame 0 in being periodic.")
-        results = dict(atoms.calc.results) if atoms.calc is not None else {}
-        energies.append(results.get("energy"))
-        forces.append(results.get("forces"))
-        atomic.append(results.get("energies"))
-        stress, virial = results.get("stress"), atoms.info.get("virial")
+        found, used = _labels(atoms)
+        others.append(set(atoms.info) - used)
+        energies.append(found.get("energy"))
+        forces.append(found.get("forces"))
+        atomic.append(found.get("energies"))
+        stress, virial = found.get("stress"), found.get("virial")
         if virial is not None:
             virials.append(np.asarray(virial, dtype=np.float64).reshape(3, 3))
-        elif stress is not None:
-            virials.append(virial_from_ase_stress(np.asarray(stress), atoms.get_volume()))
+        elif stress is not None and periodic:
+            s = np.asarray(stress, dtype=np.float64).ravel()
+            s = s[[0, 4, 8, 5, 2, 1]] if s.size == 9 else s
+            virials.append(virial_from_ase_stress(s, atoms.get_volume()))
         else:
             virials.append(None)
 
@@ -278,11 +287,11 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
             raise DataError(f"{source}: frame {missing[0]} has no {what}, others have.")
         return np.asarray(values, dtype=np.float64)
 
-    keys = set.intersection(*(set(atoms.info) for atoms in images))
+    keys = set.intersection(*others)
     info = {}
-    for k in sorted(keys):
-        if np.ndim(images[0].info[k]) == 0:
-            info[k] = np.asarray([atoms.info[k] for atoms in images])
+    for key in sorted(keys):
+        if np.ndim(images[0].info[key]) == 0:
+            info[key] = np.asarray([atoms.info[key] for atoms in images])
     return Frames(
         symbols=symbols,
         positions=np.array([atoms.get_positions() for atoms in images]),
@@ -296,21 +305,65 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
     )
 
 
+#: Prefixes of labels that are not ASE's own: MACE's, then those of GAP and others.
+LABEL_PREFIXES = ("REF_", "dft_", "DFT_")
+_LABEL_NAMES = {
+    "energy": ("energy",),
+    "forces": ("forces", "force"),
+    "virial": ("virial", "virials"),
+    "stress": ("stress",),
+}
+
+
+def _labels(atoms: Atoms) -> tuple[dict[str, Any], set[str]]:
+    """Labels of an image, and which keys of ``info`` they are: ASE's own, else those of a prefix.
+
+    An energy and its forces come from one place: ASE's own where there is an energy or forces
+    without a prefix, else the first prefix that has either.
+    """
+    results = dict(atoms.calc.results) if atoms.calc is not None else {}
+    if "virial" in atoms.info:
+        results["virial"] = atoms.info["virial"]
+    if not {"energy", "forces"} & set(results):
+        for prefix in LABEL_PREFIXES:
+            keys = {
+                what: prefix + name
+                for what, names in _LABEL_NAMES.items()
+                for name in names
+                if prefix + name in (atoms.arrays if what == "forces" else atoms.info)
+            }
+            if {"energy", "forces"} & set(keys):
+                found = {
+                    what: atoms.arrays[key] if what == "forces" else atoms.info[key]
+                    for what, key in keys.items()
+                }
+                return found, set(keys.values())
+    return results, {"virial"}
+
+
 def load_frames(path: str | Path, type_map: Sequence[str] | None = None) -> Frames:
     """Read frames from a DeePMD system, extended XYZ, LAMMPS dump, npz or anything ASE reads.
 
     Args:
-        path: a file, or the folder of a DeePMD npy system.
-        type_map: elements of LAMMPS types 1, 2, ... for dumps without an element column.
+        path: a file (dumps and what ASE reads also compressed), or the folder of a DeePMD npy
+            system.
+        type_map: elements of LAMMPS types 1, 2, ..., for dumps without an element column, or of
+            DeePMD types 0, 1, ..., for systems without ``type_map.raw``.
 
     Raises:
-        DataError: unreadable, empty, mixed or torn data; the message names file and frame.
+        DataError: unreadable, empty, mixed or torn data, or a type map for data that have their
+            own elements; the message names file and frame.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder.")
+    if type_map and not takes_type_map(path):
+        raise DataError(
+            f"{path}: takes no type map, it has its own elements; LAMMPS dumps and DeePMD systems "
+            "without type_map.raw take one."
+        )
     if path.is_dir():
-        return _load_deepmd(path)
+        return _load_deepmd(path, type_map)
     if path.suffix == ".npz":
         return _load_npz(path)
     if _is_dump(path):
@@ -327,23 +380,62 @@ def load_frames(path: str | Path, type_map: Sequence[str] | None = None) -> Fram
         raise DataError(
             f"{path}: frame {len(images)} cannot be read ({error}); is the file torn?"
         ) from error
-    return from_atoms(images, str(path))
+    frames = from_atoms(images, str(path))
+    named = [k for k in frames.info if frames.energy is None and "energy" in k.lower()]
+    named += [k for k in images[0].arrays if frames.forces is None and "force" in k.lower()]
+    if named:
+        warnings.warn(
+            f"{path}: {named[0]} is not read as a label; energy and forces are, also with the "
+            f"prefixes {', '.join(LABEL_PREFIXES)}.",
+            stacklevel=2,
+        )
+    return frames
+
+
+def takes_type_map(path: Path) -> bool:
+    """Whether elements of types can be given: a LAMMPS dump, or DeePMD without type_map.raw."""
+    if path.is_dir():
+        return (path / "type.raw").is_file() and not (path / "type_map.raw").is_file()
+    return path.is_file() and _is_dump(path)
+
+
+#: First bytes of compressed files, and what opens them.
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a text file for reading; gzip, bzip2 and xz are known by their first bytes."""
+    with path.open("rb") as handle:
+        first = handle.read(6)
+    opener = next((o for magic, o in _COMPRESSED.items() if first.startswith(magic)), None)
+    return cast(TextIO, opener(path, "rt")) if opener else path.open()
 
 
 def _is_dump(path: Path) -> bool:
-    with path.open("rb") as handle:
-        return handle.read(14) == b"ITEM: TIMESTEP"
+    """A LAMMPS text dump; units and time may stand before the first step."""
+    try:
+        with open_text(path) as handle:
+            start = handle.read(14)
+    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error):
+        return False
+    return start.startswith(("ITEM: TIMESTEP", "ITEM: UNITS", "ITEM: TIME\n"))
 
 
-def _load_deepmd(path: Path) -> Frames:
-    for name in ("type.raw", "type_map.raw"):
-        if not (path / name).is_file():
-            raise DataError(f"{path}: not a DeePMD system ({name} is missing).")
-    type_map = (path / "type_map.raw").read_text().split()
-    types = np.loadtxt(path / "type.raw", dtype=int, ndmin=1)
-    if types.max() >= len(type_map):
-        raise DataError(f"{path}/type.raw: type {types.max()} is not in type_map.raw.")
-    symbols = tuple(type_map[t] for t in types)
+def _load_deepmd(path: Path, given: Sequence[str] | None = None) -> Frames:
+    if not (path / "type.raw").is_file():
+        raise DataError(f"{path}: not a DeePMD system (type.raw is missing).")
+    map_file = path / "type_map.raw"
+    if not given and not map_file.is_file():
+        raise DataError(
+            f"{path}: type_map.raw is missing; give the elements of types 0, 1, ... as type map."
+        )
+    type_map = list(given) if given else map_file.read_text().split()
+    # One line of types for all frames; in the mixed format they are placeholders.
+    of_all = np.loadtxt(path / "type.raw", dtype=int, ndmin=1)
     sets = sorted(path.glob("set.*"))
     if not sets:
         raise DataError(f"{path}: has no set.* folder.")
@@ -352,6 +444,17 @@ def _load_deepmd(path: Path) -> Frames:
         coord = _npy(folder, "coord.npy", True)
         assert coord is not None
         n = len(coord)
+        types, where = _mixed_types(folder, n, len(of_all)), folder / "real_atom_types.npy"
+        if types is None:
+            types, where = of_all, path / "type.raw"
+        if types.max(initial=0) >= len(type_map):
+            raise DataError(
+                f"{where}: type {types.max()} has no element in the type map "
+                f"({' '.join(type_map)}); types count from 0."
+            )
+        # The mixed format fills systems of different sizes up with atoms of type -1.
+        real = np.flatnonzero(types >= 0)
+        symbols = tuple(type_map[t] for t in types[real])
 
         def shaped(name: str, *shape: int, folder: Path = folder, n: int = n) -> Array | None:
             value = _npy(folder, name, False)
@@ -361,20 +464,50 @@ def _load_deepmd(path: Path) -> Frames:
                 raise DataError(f"{folder / name}: has {value.size} numbers for {n} frames.")
             return value.reshape(n, *shape)
 
+        def by_atom(name: str, *shape: int, real: NDArray[np.intp] = real) -> Array | None:
+            value = shaped(name, len(of_all), *shape)
+            return None if value is None else value[:, real]
+
+        positions = by_atom("coord.npy", 3)
+        assert positions is not None
         isolated = (path / "nopbc").exists()
         parts.append(
             Frames(
                 symbols=symbols,
-                positions=coord.reshape(n, len(symbols), 3),
+                positions=positions,
                 cell=None if isolated else shaped("box.npy", 3, 3),
                 energy=shaped("energy.npy"),
-                forces=shaped("force.npy", len(symbols), 3),
+                forces=by_atom("force.npy", 3),
                 virial=shaped("virial.npy", 3, 3),
-                atomic_energy=shaped("atom_ener.npy", len(symbols)),
+                atomic_energy=by_atom("atom_ener.npy"),
                 source=str(folder),
             )
         )
     return concatenate(parts, str(path))
+
+
+def _mixed_types(folder: Path, n_frames: int, n_atoms: int) -> NDArray[np.intp] | None:
+    """Types of the atoms of a set in DeePMD's mixed format, [n_atoms]; None in the plain one.
+
+    Raises:
+        DataError: frames of different atoms.
+    """
+    stored = _npy(folder, "real_atom_types.npy", False)
+    if stored is None:
+        return None
+    name = folder / "real_atom_types.npy"
+    if stored.size != n_frames * n_atoms:
+        raise DataError(f"{name}: has {stored.size} numbers for {n_frames} frames.")
+    types = stored.reshape(n_frames, n_atoms).astype(np.intp)
+    other = np.flatnonzero((types != types[0]).any(axis=1))
+    if other.size:
+        raise DataError(
+            f"{folder}: frame {other[0]} has other elements than frame 0, or another order "
+            "(real_atom_types.npy); one data set holds one system: write a DeePMD system for each "
+            "(dpdata: MultiSystems.load_systems_from_file, then to deepmd/npy)."
+        )
+    first: NDArray[np.intp] = types[0]
+    return first
 
 
 def _npy(folder: Path, name: str, required: bool) -> Array | None:
@@ -458,12 +591,17 @@ def append_extxyz(
     forces: Array | None,
     virial: Array | None,
     info: Mapping[str, Any],
+    atomic_energy: Array | None = None,
 ) -> None:
-    """Append one frame of extended XYZ and flush it.
+    """Append one frame of extended XYZ and flush it; per-atom energies as ASE's ``energies``.
 
     ASE's writer rounds positions to 8 digits; a label must belong to the coordinates written.
     """
-    columns = "species:S:1:pos:R:3" + ("" if forces is None else ":forces:R:3")
+    columns, rows = "species:S:1:pos:R:3", [positions]
+    if forces is not None:
+        columns, rows = columns + ":forces:R:3", [*rows, forces]
+    if atomic_energy is not None:
+        columns, rows = columns + ":energies:R:1", [*rows, atomic_energy[:, None]]
     words = [f"Properties={columns}"]
     if cell is not None:
         words.insert(0, f'Lattice="{_numbers(cell)}"')
@@ -476,9 +614,8 @@ def append_extxyz(
         plain = value.item() if isinstance(value, np.generic) else value
         words.append(f'{key}="{plain}"' if isinstance(plain, str) else f"{key}={plain!r}")
     words.append('pbc="T T T"' if cell is not None else 'pbc="F F F"')
-    rows = positions if forces is None else np.hstack([positions, forces])
     lines = [str(len(symbols)), " ".join(words)]
-    lines += [f"{s} {_numbers(row)}" for s, row in zip(symbols, rows, strict=True)]
+    lines += [f"{s} {_numbers(row)}" for s, row in zip(symbols, np.hstack(rows), strict=True)]
     handle.write("\n".join(lines) + "\n")
     handle.flush()
 
@@ -502,6 +639,7 @@ def save_extxyz(frames: Frames, path: str | Path) -> Path:
                 None if frames.forces is None else frames.forces[k],
                 None if frames.virial is None else frames.virial[k],
                 {key: column[k] for key, column in frames.info.items()},
+                None if frames.atomic_energy is None else frames.atomic_energy[k],
             )
     return path
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from ase.data import atomic_numbers
+
 from metamd.checks import align_zeros, check_energies, check_same_zero
 from metamd.errors import DataError, InputError
 from metamd.frames import (
@@ -17,6 +20,7 @@ from metamd.frames import (
     save_deepmd,
     save_extxyz,
     save_npz,
+    takes_type_map,
 )
 
 
@@ -32,18 +36,23 @@ def load_pool(
     Args:
         paths: what ``load_frames`` reads; a folder that is no DeePMD system stands for all
             systems below it.
-        type_map: elements of LAMMPS types, ``Na,Cl``, for dumps without them.
+        type_map: elements of types, ``Na,Cl``, for LAMMPS dumps and DeePMD systems without them.
         align: shift energies of other zeros to those of the first file.
         energies: check energies (and align them).
         warn: takes what loaders warn of, a torn last frame say.
 
+    Frames of several files get the column ``file``, the number of their file from 0: steps of one
+    file say nothing about those of another.
+
     Raises:
         DataError: unreadable or mixed data, energies that jump, of a wrong unit or another zero.
+        InputError: a type map of unknown elements, or with no file that takes one.
     """
-    elements = [e.strip() for e in type_map.split(",")] if type_map else None
+    files = _expanded(paths)
+    elements = _type_map(type_map, files)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
-        parts = [load_frames(path, elements) for path in _expanded(paths)]
+        parts = [load_frames(f, elements if takes_type_map(f) else None) for f in files]
     for warning in said:
         if issubclass(warning.category, UserWarning):
             warn(str(warning.message))
@@ -59,7 +68,23 @@ def load_pool(
     for part in parts:
         where.append({"path": part.source, "first": first, "frames": len(part)})
         first += len(part)
+    if len(parts) > 1:
+        pool = pool.with_info(file=np.repeat(np.arange(len(parts)), [len(p) for p in parts]))
     return pool, where
+
+
+def _type_map(text: str, files: Sequence[Path]) -> list[str] | None:
+    if not text:
+        return None
+    elements = [e.strip() for e in text.split(",")]
+    if unknown := [e for e in elements if e not in atomic_numbers]:
+        raise InputError(f"--type-map {text}: {unknown[0]!r} is no element.")
+    if not any(takes_type_map(path) or not path.exists() for path in files):
+        raise InputError(
+            f"--type-map {text}: {files[0]} has its own elements; LAMMPS dumps and DeePMD systems "
+            "without type_map.raw take a type map."
+        )
+    return elements
 
 
 def write_frames(frames: Frames, path: Path) -> None:

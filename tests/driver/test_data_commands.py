@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,7 @@ def test_springs_and_augment_commands(files: dict[str, Path], tmp_path: Path) ->
     assert [s["pair"] for s in result["springs"]] == ["C-C", "C-H", "C-H", "C-O", "C-O", "H-O"]
     assert out.with_suffix(".png").stat().st_size > 5000
     assert "0.99360 kcal/mol" in text
+    assert "springs: done in" in text
     run("augment", files["npz"], "-o", tmp_path / "more", "--springs", out, "--frames", 30)
     new = load_frames(tmp_path / "more")
     assert len(new) == 30
@@ -160,6 +162,68 @@ def test_export_and_pca(files: dict[str, Path], tmp_path: Path) -> None:
     projected = (inverse - rows[:, 2]) @ rows[:, 3:]
     values = np.linalg.svd(inverse - inverse.mean(axis=0), compute_uv=False)
     np.testing.assert_allclose(projected.var(axis=0, ddof=1), values[:2] ** 2 / 119, rtol=1e-8)
+
+
+def test_per_atom_energies_survive_extended_xyz(tmp_path: Path) -> None:
+    frames = chain(40)
+    assert frames.energy is not None
+    shares = frames.energy[:, None] * np.array([0.4, 0.3, 0.2, 0.1])
+    save_npz(replace(frames, atomic_energy=shares), tmp_path / "data.npz")
+    run("export", tmp_path / "data.npz", "-o", tmp_path / "data.xyz")
+    np.testing.assert_allclose(load_frames(tmp_path / "data.xyz").atomic_energy, shares, rtol=1e-12)
+    chosen = []
+    for name in ("data.npz", "data.xyz"):
+        run("select", tmp_path / name, "--method", "atomic-energy", "--count", 8, "--json",
+            tmp_path / "out.json")  # fmt: skip
+        chosen.append(json.loads((tmp_path / "out.json").read_text())["indices"])
+    assert chosen[0] == chosen[1]
+
+
+def test_time_takes_joined_files_one_after_the_other(tmp_path: Path) -> None:
+    """Two dumps of the same steps: twenty frames are ten of each."""
+    for name, seed in (("a", 0), ("b", 1)):
+        (tmp_path / f"{name}.dump").write_text(dump_text(chain(100, seed)))
+    run("select", tmp_path / "a.dump", tmp_path / "b.dump", "--method", "time", "--count", 20,
+        "--json", tmp_path / "out.json")  # fmt: skip
+    assert json.loads((tmp_path / "out.json").read_text())["indices"] == list(range(5, 200, 10))
+
+
+def test_a_type_map_is_used_or_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    dump = tmp_path / "plain.dump"
+    kinds = {"C": "1", "O": "2", "H": "3"}
+    rows = [line.split(" ") for line in files["dump"].read_text().splitlines()]
+    text = [" ".join(kinds.get(word, word) for word in row) for row in rows]
+    dump.write_text("\n".join(text).replace("id element", "id type") + "\n")
+    zipped = tmp_path / "plain.dump.gz"
+    zipped.write_bytes(gzip.compress(dump.read_bytes()))
+    for path in (dump, zipped):
+        run("export", path, "--type-map", "C,O,H", "-o", tmp_path / "out.xyz")
+        assert load_frames(tmp_path / "out.xyz").symbols == tuple("CCOH")
+        with pytest.raises(DataError, match="frame 0 has no element column; give the type map"):
+            run("export", path, "-o", tmp_path / "out.xyz")
+    # Beside a dump other files keep their elements.
+    pool, _ = load_pool([zipped, files["npz"]], "C,O,H")
+    assert pool.symbols == tuple("CCOH")
+    for kind in ("npz", "extxyz", "deepmd"):
+        with pytest.raises(InputError, match=r"--type-map C,O,H: .* has its own elements"):
+            run("export", files[kind], "--type-map", "C,O,H", "-o", tmp_path / "out.xyz")
+    with pytest.raises(InputError, match="--type-map C,Q,H: 'Q' is no element"):
+        run("export", dump, "--type-map", "C,Q,H", "-o", tmp_path / "out.xyz")
+    with pytest.raises(DataError, match="names 2"):
+        run("export", dump, "--type-map", "C,O", "-o", tmp_path / "out.xyz")
+    (files["deepmd"] / "type_map.raw").unlink()
+    run("export", files["deepmd"], "--type-map", "C,H,O", "-o", tmp_path / "out.xyz")
+    assert load_frames(tmp_path / "out.xyz").symbols == tuple("CCOH")
+
+
+def test_a_figure_of_another_suffix_is_refused_before_the_work(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "springs.json"
+    with pytest.raises(InputError, match=r"--figure .*f\.gif: figures end in \.png, \.svg, \.pdf"):
+        run("springs", files["npz"], "--temperature-k", 500, "--json", out, "--figure",
+            tmp_path / "f.gif")  # fmt: skip
+    assert not out.exists()
 
 
 def test_pca_is_sklearns() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 from pathlib import Path
 
+import dpdata
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.io import read
+from ase.io import read, write
 
 from metamd.dump import read_dump, write_dump
 from metamd.errors import DataError
+from metamd.execution import run_lmp
 from metamd.frames import (
     Frames,
     check_distances,
@@ -22,6 +26,7 @@ from metamd.frames import (
     save_extxyz,
     save_npz,
 )
+from metamd.units import KCAL_MOL_EV
 
 
 def some_frames(periodic: bool, n: int = 7) -> Frames:
@@ -36,6 +41,7 @@ def some_frames(periodic: bool, n: int = 7) -> Frames:
         energy=rng.normal(-100, 1, n),
         forces=rng.normal(0, 1, (n, 4, 3)),
         virial=rng.normal(0, 1, (n, 3, 3)) if periodic else None,
+        atomic_energy=rng.normal(-25, 1, (n, 4)),
         info={"step": np.arange(n) * 10, "walker": np.zeros(n, int)},
     )
 
@@ -52,7 +58,7 @@ def test_round_trip_is_exact(form: str, periodic: bool, tmp_path: Path) -> None:
     else:
         back = load_npz(save_npz(frames, tmp_path / "f.npz"))
     assert back.symbols == frames.symbols
-    for name in ("positions", "cell", "energy", "forces", "virial"):
+    for name in ("positions", "cell", "energy", "forces", "virial", "atomic_energy"):
         mine, theirs = getattr(frames, name), getattr(back, name)
         if mine is None:
             assert theirs is None, name
@@ -88,6 +94,8 @@ def test_extended_xyz_is_what_ase_reads(tmp_path: Path) -> None:
     assert frames.forces is not None
     assert [a.get_potential_energy() for a in images] == pytest.approx(frames.energy.tolist())
     np.testing.assert_allclose(images[3].get_forces(), frames.forces[3])
+    assert frames.atomic_energy is not None
+    np.testing.assert_allclose(images[3].get_potential_energies(), frames.atomic_energy[3])
     assert images[3].info["step"] == 30
 
 
@@ -119,3 +127,161 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
         load_frames(tmp_path / "broken.xyz")
     with pytest.raises(DataError, match=r"atoms 1 \(H\) and 2 \(H\) are 0\.300 A apart"):
         check_distances(np.array([[0, 0, 0], [0, 0, 0.3]]), ["H", "H"], "start.xyz")
+
+
+def dpdata_system(symbols: str, n: int, seed: int) -> dpdata.LabeledSystem:
+    rng = np.random.default_rng(seed)
+    names = sorted(set(symbols))
+    return dpdata.LabeledSystem(
+        data={
+            "atom_names": names,
+            "atom_numbs": [symbols.count(e) for e in names],
+            "atom_types": np.array([names.index(e) for e in symbols]),
+            "orig": np.zeros(3),
+            "cells": np.tile(20.0 * np.eye(3), (n, 1, 1)),
+            "coords": rng.uniform(0, 5, (n, len(symbols), 3)),
+            "energies": rng.normal(size=n),
+            "forces": rng.normal(size=(n, len(symbols), 3)),
+        }
+    )
+
+
+def test_mixed_deepmd_systems_have_their_real_elements(tmp_path: Path) -> None:
+    """dpdata's mixed format, where type.raw holds placeholders: read, or refused by its frame."""
+    water, sulphide = dpdata_system("OHH", 6, 0), dpdata_system("SHH", 4, 1)
+    one = dpdata.MultiSystems(water, type_map=["S", "O", "H"])
+    one.to("deepmd/npy/mixed", str(tmp_path / "one"))
+    assert set(np.loadtxt(tmp_path / "one" / "3" / "type.raw")) == {0}
+    frames = load_frames(tmp_path / "one" / "3")
+    assert frames.symbols == ("O", "H", "H")
+    np.testing.assert_allclose(frames.positions, one.systems["S0O1H2"].data["coords"], atol=1e-5)
+    both = tmp_path / "both"
+    dpdata.MultiSystems(water, sulphide).to("deepmd/npy/mixed", str(both))
+    with pytest.raises(
+        DataError, match=r"both/3/set\.000: frame 6 has other elements than frame 0"
+    ):
+        load_frames(both / "3")
+    # What the message advises.
+    again = dpdata.MultiSystems()
+    again.load_systems_from_file(str(both / "3"), fmt="deepmd/npy/mixed")
+    again.to("deepmd/npy", str(tmp_path / "split"))
+    parts = {load_frames(p.parent).symbols for p in (tmp_path / "split").rglob("type.raw")}
+    assert parts == {("O", "H", "H"), ("S", "H", "H")}
+    # Atoms of type -1 fill the smaller systems up.
+    types = np.load(tmp_path / "one" / "3" / "set.000" / "real_atom_types.npy")
+    types[:, 2] = -1
+    np.save(tmp_path / "one" / "3" / "set.000" / "real_atom_types.npy", types)
+    assert load_frames(tmp_path / "one" / "3").symbols == ("O", "H")
+
+
+def test_deepmd_without_type_map_takes_the_one_that_is_given(tmp_path: Path) -> None:
+    frames = some_frames(False)
+    system = save_deepmd(frames, tmp_path / "system")
+    with pytest.raises(DataError, match="system: takes no type map, it has its own elements"):
+        load_frames(system, ["H", "O", "C"])
+    (system / "type_map.raw").unlink()
+    assert load_frames(system, ["C", "H", "O"]).symbols == frames.symbols
+    with pytest.raises(
+        DataError, match=r"type\.raw: type 2 has no element in the type map \(C H\)"
+    ):
+        load_frames(system, ["C", "H"])
+
+
+LAMMPS_DUMPS = """
+units real
+atom_style atomic
+region box prism -1 11 -2 9 0.5 10 2.5 -1.5 1.0
+create_box 2 box
+create_atoms 1 random 4 123 NULL
+create_atoms 2 random 3 1234 NULL
+mass 1 1.0
+mass 2 16.0
+pair_style lj/cut 5.0
+pair_coeff * * 0.01 1.0
+dump default all atom 1 default.dump
+dump zipped all atom 1 zipped.dump.gz
+dump xsu all custom 1 xsu.dump id type xsu ysu zsu
+dump xu all custom 1 xu.dump id type xu yu zu fx fy fz
+dump x all custom 1 x.dump id type x y z fx fy fz
+dump_modify xsu format float %.12g
+dump_modify xu format float %.12g
+dump_modify x format float %.12g units yes time yes
+velocity all create 300 1
+fix 1 all nve
+run 3
+"""
+
+
+def test_dumps_as_lammps_writes_them(tmp_path: Path) -> None:
+    """Scaled coordinates in a tilted box that begins anywhere; compressed; with units."""
+    (tmp_path / "in.dumps").write_text(LAMMPS_DUMPS)
+    run_lmp(tmp_path, "in.dumps", "screen.log")
+    (tmp_path / "zipped.bz2").write_bytes(bz2.compress((tmp_path / "xsu.dump").read_bytes()))
+    want = load_frames(tmp_path / "xu.dump", ["H", "O"])
+    assert want.symbols == tuple("HHHHOOO")
+    assert want.cell is not None
+    np.testing.assert_allclose(want.cell[0], [[12, 0, 0], [2.5, 11, 0], [-1.5, 1, 9.5]], atol=1e-9)
+    digits = {"default.dump": 1e-4, "zipped.dump.gz": 1e-4, "xsu.dump": 1e-9, "zipped.bz2": 1e-9}
+    for name, tolerance in (digits | {"x.dump": 1e-9}).items():
+        found = load_frames(tmp_path / name, ["H", "O"])
+        assert found.symbols == want.symbols
+        moved = (found.positions - want.positions) @ np.linalg.inv(want.cell[0])
+        np.testing.assert_allclose(moved, np.round(moved), atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(found.cell, want.cell, err_msg=name)
+    found = load_frames(tmp_path / "x.dump", ["H", "O"])
+    assert found.forces is not None
+    assert want.forces is not None
+    assert np.abs(want.forces).max() > 0
+    np.testing.assert_allclose(found.forces, want.forces * KCAL_MOL_EV, rtol=1e-9)
+    with pytest.raises(DataError, match=r"xu\.dump: frame 0 has atoms of type 2, .* names 1 \(H\)"):
+        load_frames(tmp_path / "xu.dump", ["H"])
+    whole = (tmp_path / "zipped.dump.gz").read_bytes()
+    (tmp_path / "torn.gz").write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.warns(UserWarning, match=r"torn\.gz: frame \d is torn and left out"):
+        assert 0 < len(load_frames(tmp_path / "torn.gz", ["H", "O"])) < 4
+
+
+def test_a_type_map_may_not_contradict_the_elements(tmp_path: Path) -> None:
+    text = (
+        "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS ff ff ff\n"
+        + "-9 9\n" * 3
+        + "ITEM: ATOMS id type element x y z\n1 1 O 0 0 0\n2 2 H 0 0 1\n"
+    )
+    path = tmp_path / "f.dump.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    assert load_frames(path, ["O", "H"]).symbols == load_frames(path).symbols == ("O", "H")
+    with pytest.raises(DataError, match="an atom of type 1 is O in the element column and H in"):
+        load_frames(path, ["H", "O"])
+
+
+@pytest.mark.parametrize("prefix", ["REF_", "dft_", "DFT_"])
+@pytest.mark.parametrize("label", ["virials", "virial", "stress"])
+def test_labels_with_a_prefix_are_read(prefix: str, label: str, tmp_path: Path) -> None:
+    """As ASE writes the files that MACE and GAP are trained on."""
+    frames = some_frames(True)
+    assert frames.energy is not None
+    assert frames.forces is not None
+    assert frames.virial is not None
+    assert frames.cell is not None
+    virial = frames.virial + frames.virial.transpose(0, 2, 1)
+    images = []
+    for k in range(len(frames)):
+        atoms = Atoms(frames.symbols, frames.positions[k], cell=frames.cell[k], pbc=True)
+        atoms.info[f"{prefix}energy"] = frames.energy[k]
+        atoms.arrays[f"{prefix}forces"] = frames.forces[k]
+        stress = -virial[k] / atoms.get_volume()
+        atoms.info[f"{prefix}{label}"] = stress if label == "stress" else virial[k]
+        images.append(atoms)
+    write(tmp_path / "mace.xyz", images)
+    back = load_frames(tmp_path / "mace.xyz")
+    np.testing.assert_allclose(back.energy, frames.energy, atol=1e-7)
+    np.testing.assert_allclose(back.forces, frames.forces, atol=1e-7)
+    np.testing.assert_allclose(back.virial, virial, atol=1e-5)
+    assert not back.info
+
+
+def test_labels_of_other_names_are_told(tmp_path: Path) -> None:
+    atoms = Atoms("OH", [[0, 0, 0], [0, 0, 1]], info={"my_energy": -3.0})
+    write(tmp_path / "f.xyz", atoms)
+    with pytest.warns(UserWarning, match=r"f\.xyz: my_energy is not read as a label"):
+        assert load_frames(tmp_path / "f.xyz").energy is None

@@ -15,7 +15,7 @@ from ase.calculators.lj import LennardJones
 from rich.console import Console
 
 from metamd.config import Execution, Label, Reference, System
-from metamd.errors import TaskError
+from metamd.errors import InputError, TaskError
 from metamd.execution import Executor
 from metamd.frames import Frames, from_atoms, load_npz
 from metamd.label import LabelResult, label_frames
@@ -210,6 +210,10 @@ def test_pyscf_against_known_energies(tmp_path: Path) -> None:
     cation = atoms.copy()
     cation.calc = PySCF(method="HF", basis="sto-3g", charge=1, multiplicity=2)
     assert 5 < cation.get_potential_energy() - (-74.942079928 * units.Hartree) < 20
+    cell = Atoms("OHH", positions, cell=[8.0, 8.0, 8.0], pbc=True)
+    cell.calc = PySCF(method="HF", basis="sto-3g")
+    with pytest.raises(InputError, match="PySCF computes isolated molecules, these atoms are peri"):
+        cell.get_potential_energy()
     atoms.calc = PySCF(method="HF", basis="sto-3g", max_cycle=1)
     with pytest.raises(CalculationFailed, match="no SCF convergence"):
         atoms.get_potential_energy()

@@ -53,6 +53,33 @@ def test_bic_finds_the_number_of_components() -> None:
     assert len(fit_springs(dimers(apart), 500.0).springs) == 2
 
 
+def test_many_distances_are_begun_on_a_part_of_them() -> None:
+    """Components and start come of 10 000 distances, the fit and its errors of all."""
+    x = sample(30_000, 5)
+    seen: list[int] = []
+    fitted = GaussianMixture.fit
+
+    def fit(self: GaussianMixture, column: np.ndarray) -> GaussianMixture:
+        seen.append(len(column))
+        return fitted(self, column)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GaussianMixture, "fit", fit)
+        told: list[tuple[int, int]] = []
+        progress = lambda done, total: told.append((done, total))  # noqa: E731
+        springs = fit_springs(dimers(x), 500.0, progress=progress)
+    assert seen[-1] == len(x)
+    assert set(seen[:-1]) == {10_000}
+    assert told == [(1, 1)]
+    assert len(springs.springs) == 3
+    for spring, (_, mean, k) in zip(springs.springs, KNOWN, strict=True):
+        assert abs(spring.distance_ang - mean) < 4 * spring.distance_se_ang
+        assert abs(spring.k_kcal_mol_ang2 - k) < 4 * spring.k_se_kcal_mol_ang2
+    ten = GaussianMixture(3, random_state=0, n_init=10, tol=1e-7, max_iter=5000, reg_covar=1e-9)
+    best = ten.fit(x[:, None]).score(x[:, None]) * len(x)
+    assert springs.log_likelihood["C-H"] == pytest.approx(best, abs=0.05)
+
+
 def test_paper_profile_is_sklearn_with_defaults() -> None:
     x = sample(4000, 1)
     theirs = GaussianMixture(3, random_state=0).fit(x[:, None])

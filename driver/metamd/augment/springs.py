@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,12 +29,12 @@ Profile = Literal["best", "paper"]
 MAX_COMPONENTS = 8
 #: Distances of a pair of elements that are fitted; more are drawn from at random.
 MAX_DISTANCES = 200_000
-_SETTINGS: dict[str, dict[str, Any]] = {
-    # Ten starts, converged, without the 1e-6 A^2 that scikit-learn adds to each variance.
-    "best": {"n_init": 10, "tol": 1e-7, "max_iter": 5000, "reg_covar": 1e-9},
-    # scikit-learn's defaults: one start, stopped at a gain of 1e-3 in the mean log-likelihood.
-    "paper": {},
-}
+#: Of these, so many choose the number of components and the best start; all take part in the fit.
+START_DISTANCES = 10_000
+#: Profile ``best``: ten starts, without the 1e-6 A^2 that scikit-learn adds to each variance ...
+_STARTS: dict[str, Any] = {"n_init": 10, "tol": 1e-5, "max_iter": 1000, "reg_covar": 1e-9}
+#: ... and the best of them converged.
+_CONVERGED: dict[str, Any] = {"tol": 1e-7, "max_iter": 5000, "reg_covar": 1e-9}
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,7 @@ def fit_springs(
     components: Mapping[str, int] | None = None,
     profile: Profile = "best",
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Springs:
     """Gaussian mixture of the distances of every pair of elements.
 
@@ -165,10 +166,12 @@ def fit_springs(
         frames: unbiased dynamics at one temperature; every pair i < j counts once.
         temperature_k: their temperature, K.
         components: number of components of a pair of elements (either order); the Bayesian
-            information criterion chooses where it is not given.
+            information criterion chooses where it is not given (profile ``best``: on
+            START_DISTANCES of the distances).
         profile: ``best``: several starts, the best likelihood kept; ``paper``: scikit-learn's
             defaults.
         seed: of the starts.
+        progress: is told pairs of elements done, and how many there are.
 
     Raises:
         DataError: frames of a biased run, too few frames, or distances that do not vary.
@@ -186,8 +189,8 @@ def fit_springs(
     kt = KB_EV_PER_K * temperature_k * EV_KCAL_MOL
     springs: list[Spring] = []
     likelihood: dict[str, float] = {}
-    for pair, index in columns.items():
-        pooled = _thinned(frames.distances_ang[:, index].ravel(), seed)
+    for done, (pair, index) in enumerate(columns.items(), 1):
+        pooled = _thinned(frames.distances_ang[:, index].ravel(), MAX_DISTANCES, seed)
         if pooled.std() < 1e-6:
             raise DataError(
                 f"{frames.source}: {pair} distances are {pooled[0]:.6g} A in every frame; rigid "
@@ -196,6 +199,8 @@ def fit_springs(
         mixture = fit_mixture(pooled, given.get(pair), profile, seed)
         likelihood[pair] = mixture.log_likelihood
         springs += mixture.springs(pair, kt)
+        if progress is not None:
+            progress(done, len(columns))
     n = frames.n_atoms
     return Springs(
         springs=tuple(springs),
@@ -249,12 +254,28 @@ def fit_mixture(x: Array, n_components: int | None, profile: Profile, seed: int)
     """Gaussian mixture of x [n]; BIC chooses the number of components where it is None."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
 
     column = x[:, None]
-    with warnings.catch_warnings():
+    # In one column there is nothing for threads to share; they cost ten times what they save.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        n = n_components or _components_by_bic(column, seed)
-        fit = GaussianMixture(n, random_state=seed, **_SETTINGS[profile]).fit(column)
+        if profile == "paper":
+            n = n_components or _components_by_bic(column, seed)
+            # scikit-learn's defaults: one start, stopped at a gain of 1e-3 in the mean
+            # log-likelihood.
+            fit = GaussianMixture(n, random_state=seed).fit(column)
+        else:
+            some = _thinned(x, START_DISTANCES, seed)[:, None]
+            n = n_components or _components_by_bic(some, seed)
+            start = GaussianMixture(n, random_state=seed, **_STARTS).fit(some)
+            fit = GaussianMixture(
+                n,
+                weights_init=start.weights_,
+                means_init=start.means_,
+                precisions_init=start.precisions_,
+                **_CONVERGED,
+            ).fit(column)
     order = np.argsort(fit.means_[:, 0])
     weights, means = fit.weights_[order], fit.means_[order, 0]
     variances = fit.covariances_[order, 0, 0]
@@ -295,10 +316,10 @@ def _information(x: Array, weights: Array, means: Array, variances: Array) -> Ar
     return information
 
 
-def _thinned(x: Array, seed: int) -> Array:
-    if len(x) <= MAX_DISTANCES:
+def _thinned(x: Array, most: int, seed: int) -> Array:
+    if len(x) <= most:
         return x
-    return np.random.default_rng(seed).choice(x, MAX_DISTANCES, replace=False)
+    return np.random.default_rng(seed).choice(x, most, replace=False)
 
 
 def _refuse_bias(frames: Frames) -> None:

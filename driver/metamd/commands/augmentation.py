@@ -17,15 +17,18 @@ from metamd.commands.options import (
     Output,
     Seed,
     TypeMap,
+    console,
     out,
     say,
     typed,
     warn,
 )
 from metamd.config import Augment
+from metamd.descriptor import pair_columns
 from metamd.errors import DataError, InputError
 from metamd.frames import Frames
 from metamd.pool import load_pool, save_json, write_frames
+from metamd.progress import TaskProgress
 
 
 def register(app: typer.Typer) -> None:
@@ -50,20 +53,27 @@ def springs_command(
     figure: Figure = None,
     type_map: TypeMap = "",
 ) -> None:
-    """Spring constants of all pairs of elements from the spread of their distances."""
+    """Spring constants of all pairs of elements from the spread of their distances.
+
+    --json writes the figure as well, a .png beside it, where --figure names no other.
+    """
     from metamd.augment.figure import plot_springs
     from metamd.augment.springs import fit_springs, parse_components
 
     if profile not in ("best", "paper"):
         raise InputError(f"--profile: {profile!r} is neither best nor paper.")
+    wanted = parse_components(components)
     frames, _ = load_pool(data, type_map, energies=False, warn=warn)
-    springs = fit_springs(
-        frames,
-        _temperature(frames, temperature_k),
-        parse_components(components),
-        "paper" if profile == "paper" else "best",
-        seed,
-    )
+    temperature_k = _temperature(frames, temperature_k)
+    with TaskProgress(console, "springs", len(pair_columns(frames.symbols))) as bar:
+        springs = fit_springs(
+            frames,
+            temperature_k,
+            wanted,
+            "paper" if profile == "paper" else "best",
+            seed,
+            lambda done, _: bar.update(done),
+        )
     save_json(json_, springs.as_dict())
     if figure:
         plot_springs(frames, springs, figure)

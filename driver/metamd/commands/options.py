@@ -25,9 +25,20 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the result here
 Output = Annotated[
     Path, typer.Option("--output", "-o", help=".npz, .xyz, or a new folder for a DeePMD system.")
 ]
-Figure = Annotated[Path | None, typer.Option(help="Figure: .png, .svg or .pdf.")]
+FIGURES = (".png", ".svg", ".pdf")
+
+
+def _figure(path: Path | None) -> Path | None:
+    """Refuse a suffix before the work is done that the figure is of."""
+    if path is not None and path.suffix not in FIGURES:
+        raise InputError(f"--figure {path}: figures end in {', '.join(FIGURES)}.")
+    return path
+
+
+Figure = Annotated[Path | None, typer.Option(help="Figure: .png, .svg or .pdf.", callback=_figure)]
 TypeMap = Annotated[
-    str, typer.Option(help="Elements of LAMMPS types 1, 2, ... for dumps without: Na,Cl.")
+    str,
+    typer.Option(help="Elements of types, Na,Cl: dumps without, DeePMD without type_map.raw."),
 ]
 Align = Annotated[
     bool, typer.Option("--align-energies", help="Shift files of other energy zeros to the first.")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from metamd.commands.options import out
+from metamd.commands.options import Figure, out
 from metamd.errors import InputError, MetamdError
 
 
@@ -76,7 +76,7 @@ def init_command(
 
 def hills_command(
     file: Annotated[Path, typer.Argument(help="Hills file of MATRIX_METAD.")],
-    figure: Annotated[Path | None, typer.Option(help="Figure to write (.png, .svg, .pdf).")] = None,
+    figure: Figure = None,
 ) -> None:
     """Summarise a hills file; with --figure plot heights, bias, number and PCA of the bumps."""
     from metamd.hills import load_hills, plot_hills

@@ -17,12 +17,12 @@ def pick_random(pool: Pool, config: Select, rng: np.random.Generator) -> Picks:
 def pick_time(pool: Pool, config: Select, rng: np.random.Generator) -> Picks:
     """Evenly spaced along the trajectories.
 
-    Frames are put in the order arm, walker, step where these are known (else the order of the
-    file) and cut into ``count`` equal stretches; the middle frame of each is taken, so neither
+    Frames are put in the order file, arm, walker, step where these are known (else the order they
+    come in) and cut into ``count`` equal stretches; the middle frame of each is taken, so neither
     the start nor the end of a trajectory is favoured.
     """
     info = pool.frames.info
-    keys = [info[k][pool.free] for k in ("step", "walker", "arm") if k in info]
+    keys = [info[k][pool.free] for k in ("step", "walker", "arm", "file") if k in info]
     order = pool.free[np.lexsort(keys)] if keys else pool.free
     middle = ((np.arange(pool.count) + 0.5) * len(order) / pool.count).astype(int)
     reasons = [f"stretch {k + 1} of {pool.count} in time" for k in range(pool.count)]
