@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from metamd import identity
 from metamd.config import Reference, System
-from metamd.errors import InputError, ReferenceFailed
+from metamd.disk import no_room, why_disk_full
+from metamd.errors import DiskFull, InputError, ReferenceFailed
 from metamd.units import virial_from_ase_stress
 
 
@@ -74,6 +76,7 @@ def single_point(calculator: Calculator, atoms: Atoms) -> SinglePoint:
 
     Raises:
         ReferenceFailed: the calculator gave up (no SCF convergence, say) or returned no numbers.
+        DiskFull: it found no room for its files; the frame is as good as any.
     """
     atoms = atoms.copy()
     atoms.calc = calculator
@@ -86,10 +89,12 @@ def single_point(calculator: Calculator, atoms: Atoms) -> SinglePoint:
     except Exception as error:
         # Calculators raise what they like (tblite: CalculationFailed or RuntimeError); whatever
         # it is, this frame has no label, and the reason travels on.
-        reason = str(error).strip().splitlines()
-        raise ReferenceFailed(
-            f"{type(error).__name__}: {reason[-1] if reason else 'no reason given'}"
-        ) from error
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[-1] if lines else 'no reason given'}"
+        full = why_disk_full(error) or (reason if no_room(Path.cwd()) else None)
+        if full is not None:
+            raise DiskFull(f"the reference found no room on the disk ({full})") from error
+        raise ReferenceFailed(reason) from error
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         raise ReferenceFailed("the reference returned an energy or force that is not a number")
     return SinglePoint(energy, forces, virial)

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from metamd import deck
 from metamd.bonds import BondGraph
-from metamd.errors import MetamdError, ReferenceFailed
+from metamd.disk import is_disk_full
+from metamd.errors import DiskFull, MetamdError, ReferenceFailed
 from metamd.execution import report_progress
 from metamd.frames import Frames, append_extxyz, save_npz
 from metamd.plugins import plugin_library
@@ -40,6 +41,7 @@ class Walker:
     settings: dict[str, Any]
     frames: dict[str, list[Any]] = field(default_factory=dict)
     stopped: str | None = None
+    disk_full: Exception | None = None
     recording: bool = False
     calls: int = 0
 
@@ -73,6 +75,8 @@ class Walker:
         except ReferenceFailed as error:
             self._stop(lammps, f"step {step}: the reference failed ({error})")
         except Exception as error:
+            if isinstance(error, DiskFull) or is_disk_full(error):
+                self.disk_full = error
             self._stop(lammps, f"step {step}: {type(error).__name__}: {error}")
 
     def _stop(self, lammps: Any, reason: str) -> None:
@@ -186,6 +190,9 @@ def _lammps_class(needs_deepmd: bool) -> Any:
 def run_walker(folder: Path) -> dict[str, Any]:
     """Run the deck in ``folder`` (the current directory must be that folder).
 
+    Raises:
+        DiskFull: the calculator or the frames found no room.
+
     Returns: ``stopped`` (None or the reason) and ``frames`` (number of good frames).
     """
     deck_text = (folder / "in.lammps").read_text()
@@ -203,11 +210,16 @@ def run_walker(folder: Path) -> dict[str, Any]:
         except Exception as error:
             # Lost atoms or a PLUMED error: the good frames until then are kept.
             walker.stopped = walker.stopped or f"LAMMPS: {error}"
+            if is_disk_full(error):
+                walker.disk_full = walker.disk_full or error
         if walker.stopped is not None:
             break
         words = line.split()
         if words[0] == "fix" and words[1] == FIX and words[3] == "external":
             lmp.set_fix_external_callback(FIX, walker.forces, lmp)
+    if walker.disk_full is not None:
+        # No frames of a walker that was cut short by the disk: it is begun again.
+        raise DiskFull(f"no space left: {walker.stopped}") from walker.disk_full
     if walker.calls == 0 and walker.stopped is None:
         walker.stopped = "the deck never asked for the reference's forces"
     frames = walker.collect()
