@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from metamd import deck
 from metamd.bonds import BondGraph
 from metamd.disk import is_disk_full
-from metamd.errors import DiskFull, MetamdError, ReferenceFailed
+from metamd.errors import DiskFull, InputError, MetamdError, ReferenceFailed
 from metamd.execution import report_progress
 from metamd.frames import Frames, append_extxyz, save_npz
 from metamd.plugins import plugin_library
@@ -163,12 +163,6 @@ def _cell(lammps: Any) -> NDArray[np.float64]:
     return np.array([[lx, 0.0, 0.0], [xy, ly, 0.0], [xz, yz, lz]])
 
 
-def deck_lines(text: str) -> list[str]:
-    """Commands of a deck, continuation lines joined, comments and blank lines left out."""
-    joined = text.replace("&\n", " ")
-    return [line.strip() for line in joined.splitlines() if line.strip()[:1] not in ("", "#")]
-
-
 def _lammps_class(needs_deepmd: bool) -> Any:
     """The class ``lammps.lammps``, without TensorFlow where the deck has no use for it.
 
@@ -192,17 +186,20 @@ def run_walker(folder: Path) -> dict[str, Any]:
 
     Raises:
         DiskFull: the calculator or the frames found no room.
+        InputError: a deck without a ``run``.
 
     Returns: ``stopped`` (None or the reason) and ``frames`` (number of good frames).
     """
-    deck_text = (folder / "in.lammps").read_text()
+    deck_text = (folder / deck.DECK).read_text()
     lammps = _lammps_class(needs_deepmd="deepmd" in deck_text)
     settings = json.loads((folder / "walker.json").read_text())
     walker = Walker(folder, settings)
     lmp = lammps(cmdargs=["-log", "log.lammps", "-screen", "none"])
     lmp.command("timer timeout 9999:00:00 every 1")
-    runs = deck_lines(deck_text)
-    last_run = max(k for k, line in enumerate(runs) if line.split()[0] == "run")
+    runs = deck.deck_lines(deck_text)
+    last_run = max((k for k, line in enumerate(runs) if line.split()[0] == "run"), default=None)
+    if last_run is None:
+        raise InputError(f"{folder / deck.DECK}: has no `run`.")
     for k, line in enumerate(runs):
         walker.recording = k >= last_run
         try:
