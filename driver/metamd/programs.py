@@ -16,14 +16,23 @@ from metamd.errors import DiskFull, ProgramKilled, TaskError
 from metamd.plugins import plugin_library
 
 _PR_SET_PDEATHSIG = 1
+#: What a worker may use, whatever OMP_NUM_THREADS a person's shell brings along.
+THREADS = "METAMD_THREADS"
 #: Lines at the end of a log in which a program says why it ended.
 _LAST_LINES = 10
 #: Signals that say nothing about the input: the same task is begun again.
 KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
-def program_environment(threads: int = 1) -> dict[str, str]:
-    """Environment for lmp, dp and calculators: this Python's programs first, threads fixed."""
+def program_environment(threads: int | None = None) -> dict[str, str]:
+    """Environment for lmp, dp and calculators: this Python's programs first, threads fixed.
+
+    Args:
+        threads: by default those of the worker that this runs in (``execution.threads``), outside
+            of workers 1.
+    """
+    if threads is None:
+        threads = int(os.environ.get(THREADS, "1"))
     env = dict(os.environ)
     env["PATH"] = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{env.get('PATH', '')}"
     # lmp finds libmpi of the mpich wheel only so.
@@ -42,6 +51,7 @@ def program_environment(threads: int = 1) -> dict[str, str]:
 def thread_settings(threads: int) -> dict[str, str]:
     """Variables that hold BLAS, OpenMP and TensorFlow to ``threads`` threads."""
     names = (
+        THREADS,
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "MKL_NUM_THREADS",
@@ -55,7 +65,6 @@ def run_program(
     command: Sequence[str],
     folder: Path,
     log: str,
-    threads: int = 1,
     check: bool = True,
     extra_env: dict[str, str] | None = None,
 ) -> int:
@@ -73,7 +82,7 @@ def run_program(
             process = subprocess.Popen(
                 list(command),
                 cwd=folder,
-                env=program_environment(threads) | (extra_env or {}),
+                env=program_environment() | (extra_env or {}),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -17,10 +17,12 @@ import numpy as np
 import psutil
 import pytest
 
+from metamd import blocks
 from metamd.config import Execution, Reference, RunConfig, Sample, System
 from metamd.errors import DiskFull, TaskError
 from metamd.execution import Executor, Failure, Task, last_useful_line, run_program
 from metamd.frames import Frames, save_npz
+from metamd.programs import program_environment
 from metamd.worker import OutOfTime, _time_limit, run_task
 from metamd.workspace import Workspace, read_manifest, write_json
 
@@ -31,6 +33,7 @@ OWNER = "elsewhere|1|1"
 HELPERS = """
 import os, time
 from pathlib import Path
+from metamd.programs import run_program
 
 def count(folder, value):
     with (folder / "calls").open("a") as f:
@@ -77,6 +80,11 @@ def swallows(folder):
                 raise
             folder = folder.with_name("heard")
             folder.mkdir()
+
+def environment(folder):
+    names = ["PATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS"]
+    run_program(["sh", "-c", "; ".join(f"echo ${n}" for n in names)], folder, "log")
+    return dict(zip(names, (folder / "log").read_text().splitlines()))
 
 def device(folder, arm=None):
     time.sleep(0.5)
@@ -392,6 +400,44 @@ def test_a_full_disk_of_the_driver_is_named_and_lets_go_of_the_folder(small_disk
     with Workspace(work, config):
         write_json(work / "small.json", [])
     assert (work / "small.json").exists()
+
+
+def test_programs_of_a_task_get_the_threads_of_execution(
+    helpers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``execution.threads`` reaches dp, lmp and walkers, whatever the person's shell says."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with Executor(Execution(workers=1, threads=3), helpers / "logs") as executor:
+        task = Task("task_functions:environment", helpers / "t", {}, "t")
+        (seen,) = executor.run_all("threads", [task])
+    assert seen["OMP_NUM_THREADS"] == seen["DP_INTRA_OP_PARALLELISM_THREADS"] == "3"
+    assert program_environment()["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize("kind", ["slurm", "pbs", "lsf"])
+def test_what_worker_init_sets_stays(kind: str, tmp_path: Path) -> None:
+    """As ``module load orca`` does; the shell of a job runs the lines."""
+    module = 'export PATH="/opt/orca 6/bin:$PATH" LD_LIBRARY_PATH=/opt/orca/lib OMP_NUM_THREADS=64'
+    config = Execution.model_validate(
+        {"kind": kind, "threads": 2, "provider": {"worker_init": module}}
+    )
+    lines = blocks._provider(config, {}).worker_init
+    script = f'{lines}\necho "$PATH"; echo "$LD_LIBRARY_PATH"; echo $OMP_NUM_THREADS'
+    before = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], env=before, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        f"{sys.prefix}/bin:/opt/orca 6/bin:/usr/bin:/bin",
+        f"{sys.prefix}/lib:/opt/orca/lib",
+        "2",
+    ]
+    bare = script.replace(module, "")
+    done = subprocess.run(
+        ["/bin/sh", "-c", bare], env=before, capture_output=True, text=True, check=True
+    )
+    # No empty part at the end: it would stand for the current folder.
+    assert done.stdout.splitlines()[1] == f"{sys.prefix}/lib"
 
 
 def test_one_training_a_device(helpers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
