@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib
 import os
@@ -26,6 +27,8 @@ FOLDER_WAIT_S = 60.0
 PROGRESS_PERIOD_S = 0.5
 #: Seconds after which a time limit that was not heard is called out again.
 RING_AGAIN_S = 10.0
+#: What a file system answers that has no ``flock`` (Lustre without ``-o flock``).
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 FAILURE = "failure.json"
 LOCK = ".task-lock"
 
@@ -128,8 +131,11 @@ def _time_limit(limit_s: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _lock(handle: Any) -> bool:
-    """Wait until an orphan of a killed run has let go of the folder (it ends within seconds)."""
+def _lock(handle: TextIO) -> bool:
+    """Wait until an orphan of a killed run has let go of the folder (it ends within seconds).
+
+    A file system without locks is no reason not to work: it is noted in the file.
+    """
     deadline = time.monotonic() + FOLDER_WAIT_S
     while True:
         try:
@@ -139,6 +145,11 @@ def _lock(handle: Any) -> bool:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.2)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            _note(handle, "without-lock")
+            return True
 
 
 _watched: set[str] = set()
