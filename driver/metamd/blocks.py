@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import os
+import shlex
 import shutil
 import sys
 import threading
@@ -18,7 +19,7 @@ import psutil
 
 from metamd.config import Execution
 from metamd.errors import InputError
-from metamd.programs import program_environment, thread_settings
+from metamd.programs import thread_settings
 
 #: Labels of the two pools of workers; the second exists where there are GPUs.
 CPU, GPU = "metamd", "metamd-gpu"
@@ -41,7 +42,12 @@ def workers_per_node(config: Execution) -> int | None:
     """Tasks at a time on a node; None: as many as a compute node has cores for."""
     if config.workers is not None or config.kind != "local":
         return config.workers
-    return max(1, len(os.sched_getaffinity(0)) // config.threads)
+    return max(1, _cores() // config.threads)
+
+
+def _cores() -> int:
+    """Cores of this machine that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def check_execution(config: Execution) -> None:
@@ -184,7 +190,8 @@ def _executor(config: Execution, label: str) -> Any:
     return HighThroughputExecutor(
         label=label,
         address="127.0.0.1" if local else config.address,
-        cores_per_worker=config.threads,
+        # More threads than there are cores leave Parsl no worker at all, and nothing would happen.
+        cores_per_worker=min(config.threads, _cores()) if local else config.threads,
         max_workers_per_node=config.gpus if on_gpu else workers_per_node(config),
         available_accelerators=config.gpus if on_gpu else (),
         interchange_launch_cmd=[sys.executable, "-m", "metamd.interchange"],
@@ -199,8 +206,13 @@ def _executor(config: Execution, label: str) -> Any:
 
 def _provider(config: Execution, other: dict[str, Any]) -> Any:
     lines = [f"export {k}={v}" for k, v in thread_settings(config.threads).items()]
-    settings = program_environment(config.threads)
-    lines += [f"export {k}='{settings[k]}'" for k in ("PATH", "LD_LIBRARY_PATH")]
+    # In front of what the person's lines make of these: a module's program must stay there.
+    prefix = Path(sys.prefix)
+    lines += [
+        f'export PATH={shlex.quote(str(prefix / "bin"))}:"$PATH"',
+        f"export LD_LIBRARY_PATH={shlex.quote(str(prefix / 'lib'))}"
+        '"${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"',
+    ]
     if config.kind == "local":
         from parsl.providers import LocalProvider
 

@@ -155,14 +155,18 @@ def _print_status(workdir: Path, state: RunStatus) -> None:
     for stage in state.stages:
         for task, reason in stage.failed:
             where = f"iteration-{stage.iteration}/{stage.stage}/{task}"
-            out.print(f"{where}: {reason}", markup=False, soft_wrap=True)
+            later = " (tried again, and finished)" if task in stage.recovered else ""
+            out.print(f"{where}: {reason}{later}", markup=False, soft_wrap=True)
     if state.now is not None:
         done, tasks = state.now["done"], state.now["tasks"]
-        left = "" if state.left_s is None else f", about {_duration(state.left_s)} left"
+        of = " of this stage" if state.left_of_stage else ""
+        left = "" if state.left_s is None else f", about {_duration(state.left_s)} left{of}"
         out.print(f"now: {state.now['title']}, {done:.4g} of {tasks} tasks{left}")
     if state.stop is not None:
         out.print(state.stop, markup=False, soft_wrap=True)
-    if not state.running and state.state not in ("finished",):
+    if state.state.startswith("ended after"):
+        out.print("not running; the same command, without --until if it had one, goes on from here")
+    elif not state.running and state.state not in ("finished",):
         out.print("not running; the command it was started with goes on from here")
 
 

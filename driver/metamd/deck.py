@@ -241,6 +241,12 @@ def _species(atoms: Atoms) -> list[str]:
     return sorted(set(atoms.get_chemical_symbols()))
 
 
+def deck_lines(text: str) -> list[str]:
+    """Commands of a deck, continuation lines joined, comments and blank lines left out."""
+    joined = text.replace("&\n", " ")
+    return [line.strip() for line in joined.splitlines() if line.strip()[:1] not in ("", "#")]
+
+
 def rerun_deck(atoms: Atoms, forces: Forces, dump: str) -> str:
     """Deck that evaluates stored frames; steps of the dump are frame numbers."""
     lines = [

@@ -41,5 +41,9 @@ class ProgramKilled(TaskError):
     """A program was killed from outside: no fault of its input, so it is begun again."""
 
 
+class DiskFull(MetamdError, RuntimeError):
+    """The disk is full or a quota used up: whatever failed by it is to be begun again."""
+
+
 class ReferenceFailed(MetamdError, RuntimeError):
     """The reference method gave no energy for a frame (no SCF convergence, say)."""

@@ -11,16 +11,28 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from metamd.errors import ProgramKilled, TaskError
+from metamd.disk import no_room, says_disk_full
+from metamd.errors import DiskFull, ProgramKilled, TaskError
 from metamd.plugins import plugin_library
 
 _PR_SET_PDEATHSIG = 1
+#: What a worker may use, whatever OMP_NUM_THREADS a person's shell brings along.
+THREADS = "METAMD_THREADS"
+#: Lines at the end of a log in which a program says why it ended.
+_LAST_LINES = 10
 #: Signals that say nothing about the input: the same task is begun again.
 KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
-def program_environment(threads: int = 1) -> dict[str, str]:
-    """Environment for lmp, dp and calculators: this Python's programs first, threads fixed."""
+def program_environment(threads: int | None = None) -> dict[str, str]:
+    """Environment for lmp, dp and calculators: this Python's programs first, threads fixed.
+
+    Args:
+        threads: by default those of the worker that this runs in (``execution.threads``), outside
+            of workers 1.
+    """
+    if threads is None:
+        threads = int(os.environ.get(THREADS, "1"))
     env = dict(os.environ)
     env["PATH"] = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{env.get('PATH', '')}"
     # lmp finds libmpi of the mpich wheel only so.
@@ -39,6 +51,7 @@ def program_environment(threads: int = 1) -> dict[str, str]:
 def thread_settings(threads: int) -> dict[str, str]:
     """Variables that hold BLAS, OpenMP and TensorFlow to ``threads`` threads."""
     names = (
+        THREADS,
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "MKL_NUM_THREADS",
@@ -52,7 +65,6 @@ def run_program(
     command: Sequence[str],
     folder: Path,
     log: str,
-    threads: int = 1,
     check: bool = True,
     extra_env: dict[str, str] | None = None,
 ) -> int:
@@ -60,15 +72,17 @@ def run_program(
 
     Raises:
         ProgramKilled: somebody, or the kernel when memory ran out, killed it.
+        DiskFull: it failed for want of room, also where ``check`` is false.
         TaskError: it cannot be started, or failed: names the program and the last useful line.
     """
     path = folder / log
     with path.open("ab") as output:
+        begin = output.tell()
         try:
             process = subprocess.Popen(
                 list(command),
                 cwd=folder,
-                env=program_environment(threads) | (extra_env or {}),
+                env=program_environment() | (extra_env or {}),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -85,6 +99,9 @@ def run_program(
             raise
     if -status in KILLED_FROM_OUTSIDE:
         raise ProgramKilled(f"{Path(command[0]).name} was killed by signal {-status} (log: {path})")
+    if status and (says_disk_full(_last_lines(path, begin)) or no_room(folder)):
+        name, last = Path(command[0]).name, last_useful_line(path)
+        raise DiskFull(f"{name} found no room on the disk: {last} (log: {path})")
     if status and check:
         how = f"signal {-status}" if status < 0 else f"status {status}"
         raise TaskError(
@@ -114,6 +131,14 @@ def run_lmp(folder: Path, deck: str, log: str, check: bool = True) -> int:
 def die_with_parent() -> None:
     """Have the kernel end this process when the thread that started it ends (Linux)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _last_lines(path: Path, begin: int) -> str:
+    """The last lines of a log from byte ``begin`` on: an earlier try's words are not this one's."""
+    with path.open("rb") as log:
+        log.seek(begin)
+        lines = log.read().decode(errors="replace").splitlines()
+    return "\n".join(lines[-_LAST_LINES:])
 
 
 def last_useful_line(path: Path) -> str:

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import re
+import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from metamd.errors import WorkspaceError
 from metamd.progress import PROGRESS_FILE
-from metamd.worker import FAILURE, LOCK
+from metamd.worker import FAILURE, LOCK, NO_LOCKS, process_start
 from metamd.workspace import MANIFEST, RUN_FILE
 
 #: Stages of an iteration in order; a loop's later iterations are guessed from these.
 _STAGES = ("sample", "select", "label", "dataset", "train", "validate")
+#: Stages by the first word of a title at work, where that is another.
+_STAGE_OF = {
+    "predict": "select",
+    "dynamics": "validate",
+    "liquid": "validate",
+    "deviation": "validate",
+}
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """Tasks of one stage: finished, at work or begun, failed tries with their reasons."""
+    """Tasks of one stage: finished, at work or begun, failed tries with their reasons.
+
+    ``recovered`` names those failed tries whose task has finished in a later one.
+    """
 
     iteration: int
     stage: str
     done: int
     begun: int
     failed: list[tuple[str, str]]
+    recovered: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -36,12 +48,15 @@ class RunStatus:
 
     Attributes:
         running: a driver holds its lock.
-        state: that of its summary; ``interrupted`` where no driver runs any more.
+        state: that of its summary; where no driver runs any more ``interrupted``, or ``ended after
+            STAGE`` where a stage of iteration 0 was completed and none begun (``--until``).
         stages: tasks by iteration and stage.
         seconds: wall seconds by ``iteration-k/stage``.
         iterations: planned in the run file.
         now: the stage at work: title, tasks, done, seconds; None where none is.
         left_s: estimated seconds left; None where nothing is known to go by.
+        left_of_stage: ``left_s`` is that of the stage at work: no earlier iteration tells how
+            long those that follow take.
         errors: by iteration, force RMSE (eV/A) by ``train on test``.
         stop: why the loop ended, or the run failed.
     """
@@ -53,6 +68,7 @@ class RunStatus:
     iterations: int = 1
     now: dict[str, Any] | None = None
     left_s: float | None = None
+    left_of_stage: bool = False
     errors: dict[int, dict[str, float]] = field(default_factory=dict)
     stop: str | None = None
 
@@ -73,31 +89,57 @@ def read_status(workdir: Path) -> RunStatus:
     elif running:
         state = "running"
     seconds = _json(workdir / "seconds.json")
+    stages = _stages(workdir)
+    if state == "interrupted" and (ended := _ended_after(workdir, stages, seconds)) is not None:
+        state = f"ended after {ended}"
     loop = _json(workdir / RUN_FILE).get("config", {}).get("loop", {})
     iterations = int(loop.get("iterations", 1))
     now = _at_work(workdir) if running else None
+    left = _left(now, seconds, iterations) if running else None
     return RunStatus(
         running=running,
         state=state,
-        stages=_stages(workdir),
+        stages=stages,
         seconds=seconds,
         iterations=iterations,
         now=now,
-        left_s=_left(now, seconds, iterations) if running else None,
+        left_s=left,
+        left_of_stage=left is not None and not _before(_at(seconds, iterations)[0], seconds),
         errors=_errors(summary),
-        stop=_stop(summary),
+        # What ended an earlier try is no news of a run that goes on.
+        stop=_stop({**summary, "failure": None} if running else summary),
     )
 
 
+def _ended_after(workdir: Path, stages: list[StageStatus], seconds: dict[str, float]) -> str | None:
+    """The last stage, where a run seems to have ended with it: ``--until``, in iteration 0 only.
+
+    A run that was killed leaves a task that has begun, or the file of its progress.
+    """
+    if (workdir / "logs" / PROGRESS_FILE).exists() or any(s.begun for s in stages):
+        return None
+    if any(key.startswith("iteration-") and not key.startswith("iteration-0/") for key in seconds):
+        return None
+    done = [stage for stage in _STAGES if f"iteration-0/{stage}" in seconds]
+    return done[-1] if done else None
+
+
 def _locked(path: Path) -> bool:
-    lock = FileLock(path)
+    """Whether a driver holds the lock; looked at without making or changing anything."""
     try:
-        with lock.acquire(timeout=0):
+        with path.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except Timeout:
+    except BlockingIOError:
         return True
-    except OSError:
-        return False  # a read-only copy of a work folder: nobody works in it
+    except OSError as error:
+        # None there; or a file system without locks, where the driver writes its name into it.
+        return error.errno in NO_LOCKS and _named_lives(path)
+
+
+def _named_lives(path: Path) -> bool:
+    pid, host, *_ = [*path.read_text().splitlines(), "", ""]
+    return pid.isdigit() and (host != socket.gethostname() or bool(process_start(int(pid))))
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -110,8 +152,12 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _stages(workdir: Path) -> list[StageStatus]:
     found = []
-    for iteration in sorted(workdir.glob("iteration-*"), key=lambda p: int(p.name[10:])):
-        number = int(iteration.name[10:])
+    numbered = {
+        int(name[1]): path
+        for path in workdir.glob("iteration-*")
+        if (name := re.fullmatch(r"iteration-(\d+)", path.name)) and path.is_dir()
+    }
+    for number, iteration in sorted(numbered.items()):
         folders = [p for p in iteration.iterdir() if p.is_dir()]
         for folder in sorted(folders, key=lambda p: p.stat().st_mtime):
             found.append(_stage(folder, number))
@@ -125,7 +171,13 @@ def _stage(folder: Path, iteration: int) -> StageStatus:
     ]
     current = [t for t in tasks if ".failed-" not in t.name and ".old-" not in t.name]
     done = sum((t / MANIFEST).exists() for t in current)
-    return StageStatus(iteration, folder.name, done, len(current) - done, failed)
+    recovered = [name for name, _ in failed if (folder / _task_of(name) / MANIFEST).exists()]
+    return StageStatus(iteration, folder.name, done, len(current) - done, failed, recovered)
+
+
+def _task_of(failed: str) -> str:
+    """The folder of the task that a failed try was set aside from."""
+    return failed.rpartition(".failed-")[0]
 
 
 def _reason(folder: Path) -> str:
@@ -157,22 +209,34 @@ def _left(now: dict[str, Any] | None, seconds: dict[str, float], iterations: int
     if fresh <= 0:
         return None
     left = float(now["seconds"] * max(0.0, now["tasks"] - now["done"]) / fresh)
-    booked = {key.partition("/")[0] for key in seconds if key.startswith("iteration-")}
-    number = max((int(name[10:]) for name in booked), default=0)
-    here = {k.rpartition("/")[2] for k in seconds if k.startswith(f"iteration-{number}/")}
-    if here >= set(_STAGES) and number + 1 < iterations:
-        number, here = number + 1, set()
-    known = {
-        stage: seconds[f"iteration-{number - 1}/{stage}"]
-        for stage in _STAGES
-        if f"iteration-{number - 1}/{stage}" in seconds
-    }
+    number, here = _at(seconds, iterations)
+    known = _before(number, seconds)
     if known:
-        at_work = now["title"].split()[0]
+        title = now["title"].split()[0]
+        at_work = _STAGE_OF.get(title, title)
         coming = [s for s in known if s not in here and s != at_work]
         left += sum(known[s] for s in coming)
         left += (iterations - number - 1) * sum(known.values())
     return left
+
+
+def _at(seconds: dict[str, float], iterations: int) -> tuple[int, set[str]]:
+    """The iteration at work and the stages that are booked in it."""
+    booked = {key.partition("/")[0] for key in seconds if key.startswith("iteration-")}
+    number = max((int(name[10:]) for name in booked), default=0)
+    here = {k.rpartition("/")[2] for k in seconds if k.startswith(f"iteration-{number}/")}
+    if here >= set(_STAGES) and number + 1 < iterations:
+        return number + 1, set()
+    return number, here
+
+
+def _before(number: int, seconds: dict[str, float]) -> dict[str, float]:
+    """What the stages of the iteration before ``number`` took."""
+    return {
+        stage: seconds[f"iteration-{number - 1}/{stage}"]
+        for stage in _STAGES
+        if f"iteration-{number - 1}/{stage}" in seconds
+    }
 
 
 def _errors(summary: dict[str, Any]) -> dict[int, dict[str, float]]:

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import importlib
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -18,21 +17,27 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from metamd import __version__
-from metamd.errors import MetamdError, ProgramKilled
+from metamd.disk import is_disk_full, no_room
+from metamd.errors import DiskFull, MetamdError, ProgramKilled
 from metamd.workspace import MANIFEST, finished_result, task_fingerprint, write_json
 
 #: Seconds that a task waits for the last try's process to let go of its folder.
 FOLDER_WAIT_S = 60.0
 #: Seconds between two reports of a task's progress.
 PROGRESS_PERIOD_S = 0.5
-#: With less than this left on the disk a failure is the disk's.
-DISK_FULL_BYTES = 1_000_000
+#: Seconds after which a time limit that was not heard is called out again.
+RING_AGAIN_S = 10.0
+#: What a file system answers that has no ``flock`` (Lustre without ``-o flock``).
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 FAILURE = "failure.json"
 LOCK = ".task-lock"
 
 
-class OutOfTime(MetamdError):
-    """A task did not end within its limit."""
+class OutOfTime(BaseException):
+    """A task did not end within its limit.
+
+    No ``Exception``: calculators and what calls them catch those, and one frame would be blamed.
+    """
 
 
 def run_task(
@@ -76,7 +81,7 @@ def run_task(
             )
             _note(lock, "finished")
             return {"result": result}
-    except Exception as error:
+    except (Exception, OutOfTime) as error:
         return _explained(error, where, limit_s)
 
 
@@ -87,8 +92,10 @@ def _note(lock: TextIO, event: str) -> None:
     lock.flush()
 
 
-def _explained(error: Exception, where: Path, limit_s: float | None) -> dict[str, Any]:
-    if disk_is_full(error, where):
+def _explained(error: BaseException, where: Path, limit_s: float | None) -> dict[str, Any]:
+    if isinstance(error, DiskFull):
+        return {"error": str(error), "fatal": True}
+    if is_disk_full(error) or no_room(where):
         return {"error": f"the disk of {where} is full", "fatal": True}
     if isinstance(error, OutOfTime):
         text = f"did not end within its limit of {(limit_s or 0) / 60:g} min"
@@ -104,16 +111,6 @@ def _explained(error: Exception, where: Path, limit_s: float | None) -> dict[str
     return {"error": text, "interrupted": isinstance(error, ProgramKilled)}
 
 
-def disk_is_full(error: Exception, where: Path) -> bool:
-    """Whether a failure is the disk's: said so, or there is no room left where it worked."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    try:
-        return shutil.disk_usage(where).free < DISK_FULL_BYTES
-    except OSError:
-        return False
-
-
 @contextmanager
 def _time_limit(limit_s: float | None) -> Iterator[None]:
     """Raise OutOfTime in the main thread when the time is up; programs started end with it."""
@@ -125,7 +122,8 @@ def _time_limit(limit_s: float | None) -> Iterator[None]:
         raise OutOfTime("time is up")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    # Again and again: the first may come where exceptions are swallowed (a C library's callback).
+    signal.setitimer(signal.ITIMER_REAL, limit_s, RING_AGAIN_S)
     try:
         yield
     finally:
@@ -133,8 +131,11 @@ def _time_limit(limit_s: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _lock(handle: Any) -> bool:
-    """Wait until an orphan of a killed run has let go of the folder (it ends within seconds)."""
+def _lock(handle: TextIO) -> bool:
+    """Wait until an orphan of a killed run has let go of the folder (it ends within seconds).
+
+    A file system without locks is no reason not to work: it is noted in the file.
+    """
     deadline = time.monotonic() + FOLDER_WAIT_S
     while True:
         try:
@@ -144,6 +145,11 @@ def _lock(handle: Any) -> bool:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.2)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            _note(handle, "without-lock")
+            return True
 
 
 _watched: set[str] = set()

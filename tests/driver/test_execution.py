@@ -11,13 +11,18 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from metamd import blocks
 from metamd.config import Execution, Reference, RunConfig, Sample, System
-from metamd.errors import TaskError
+from metamd.errors import DiskFull, TaskError
 from metamd.execution import Executor, Failure, Task, last_useful_line, run_program
+from metamd.frames import Frames, save_npz
+from metamd.programs import program_environment
 from metamd.worker import OutOfTime, _time_limit, run_task
 from metamd.workspace import Workspace, read_manifest, write_json
 
@@ -28,6 +33,7 @@ OWNER = "elsewhere|1|1"
 HELPERS = """
 import os, time
 from pathlib import Path
+from metamd.programs import run_program
 
 def count(folder, value):
     with (folder / "calls").open("a") as f:
@@ -73,6 +79,23 @@ def gains(folder):
     if n < 4:
         os.kill(os.getpid(), 9)
     return {"tries": n}
+
+def swallows(folder):
+    # As a C library's callback does.
+    for _ in range(2):
+        try:
+            time.sleep(60)
+        except BaseException:
+            (folder / "swallowed").touch()
+            if folder.name == "heard":
+                raise
+            folder = folder.with_name("heard")
+            folder.mkdir()
+
+def environment(folder):
+    names = ["PATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS"]
+    run_program(["sh", "-c", "; ".join(f"echo ${n}" for n in names)], folder, "log")
+    return dict(zip(names, (folder / "log").read_text().splitlines()))
 
 def device(folder, arm=None):
     time.sleep(0.5)
@@ -234,12 +257,150 @@ def test_time_limits_end_a_task_and_say_so(helpers: Path) -> None:
     assert found.stdout == ""
 
 
+CALCULATORS = """
+import errno, os, time
+from ase.calculators.lj import LennardJones
+
+class Hangs(LennardJones):
+    # The second frame's SCF never ends; whatever is raised meanwhile, it is tried again.
+    calls = 0
+    def calculate(self, *args, **kwargs):
+        Hangs.calls += 1
+        if Hangs.calls > 1:
+            time.sleep(60)
+        super().calculate(*args, **kwargs)
+
+class NoRoom(LennardJones):
+    # A program's calculator whose input file finds no room after some calls.
+    calls = 0
+    def calculate(self, *args, **kwargs):
+        NoRoom.calls += 1
+        if NoRoom.calls > 5:
+            try:
+                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+            except OSError as error:
+                raise RuntimeError("cannot write the input") from error
+        super().calculate(*args, **kwargs)
+"""
+ARGON = {"sigma": 3.4, "epsilon": 0.0104, "rc": 12.0}
+
+
+@pytest.fixture
+def argon(helpers: Path) -> Frames:
+    """Eight argon dimers, and calculators for them in a module that workers find."""
+    (helpers / "trouble.py").write_text(CALCULATORS)
+    sys.modules.pop("trouble", None)
+    distance = np.linspace(3.6, 4.0, 8)
+    positions = np.zeros((8, 2, 3))
+    positions[:, 1, 0] = distance
+    return Frames(("Ar", "Ar"), positions)
+
+
+def label_arguments(frames: Frames, folder: Path, calculator: str) -> dict[str, Any]:
+    reference = Reference(calculator=calculator, arguments=ARGON)
+    return {
+        "source": str(save_npz(frames, folder / "argon.npz")),
+        "start": 0,
+        "stop": len(frames),
+        "reference": reference.model_dump(mode="json"),
+        "charge": 0,
+        "multiplicity": 1,
+    }
+
+
+def walker_arguments(frames: Frames, reference: Reference, **keys: Any) -> dict[str, Any]:
+    arm = Sample(name="md", method="md", **keys)
+    return {
+        "arm": arm.model_dump(mode="json"),
+        "reference": reference.model_dump(mode="json"),
+        "charge": 0,
+        "multiplicity": 1,
+        "walker": 0,
+        "symbols": list(frames.symbols),
+        "positions": frames.positions[0].tolist(),
+        "cell": None,
+    }
+
+
+LABEL, WALKER = "metamd.label.ase_batch:label_batch", "metamd.sample.arm:walker_task"
+
+
+def test_a_time_limit_is_no_fault_of_a_frame(helpers: Path, argon: Frames) -> None:
+    """A calculator that hangs ends its batch; the frame it hangs at is not set aside for it."""
+    start = time.monotonic()
+    arguments = label_arguments(argon, helpers, "trouble:Hangs")
+    answer = run_task(LABEL, str(helpers / "batch"), arguments, OWNER, 1.0)
+    assert time.monotonic() - start < 30
+    assert "did not end within its limit" in answer["error"]
+    assert not answer["interrupted"]
+    journal = (helpers / "batch" / "labels.jsonl").read_text().splitlines()
+    assert [list(json.loads(line)) for line in journal] == [["row", "energy", "forces"]]
+
+
+def test_a_time_limit_that_was_swallowed_is_called_out_again(
+    helpers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metamd.worker.RING_AGAIN_S", 0.5)
+    answer = run_task("task_functions:swallows", str(helpers / "deaf"), {}, OWNER, 0.5)
+    assert "did not end within its limit" in answer["error"]
+    assert (helpers / "deaf" / "swallowed").exists()
+    assert (helpers / "heard" / "swallowed").exists()
+
+
+def test_a_quota_used_up_in_a_calculator_is_no_fault_of_a_frame(
+    helpers: Path, argon: Frames
+) -> None:
+    """Nothing is booked: no failure in the journal, no manifest; what was labelled is kept."""
+    task = Task(
+        LABEL, helpers / "batch", label_arguments(argon, helpers, "trouble:NoRoom"), "batch 0"
+    )
+    with (
+        Executor(Execution(workers=1), helpers / "logs") as executor,
+        pytest.raises(TaskError, match=r"batch 0: the reference found no room .*; free some"),
+    ):
+        executor.run("label", [task])
+    journal = (helpers / "batch" / "labels.jsonl").read_text()
+    assert len(journal.splitlines()) == 5
+    assert "reason" not in journal
+    assert read_manifest(helpers / "batch") is None
+    # The same in dynamics: no walker that "stopped early" with the few frames it has.
+    reference = Reference(calculator="trouble:NoRoom", arguments=ARGON)
+    arguments = walker_arguments(argon, reference, steps=40, stride=1, timestep_fs=2.0)
+    answer = run_task(WALKER, str(helpers / "walker"), arguments, OWNER)
+    assert answer["fatal"]
+    assert "quota exceeded" in answer["error"]
+
+
+@pytest.mark.parametrize("engine", ["reference", "lammps"])
+def test_a_full_disk_stops_a_walker_and_is_named(
+    engine: str, small_disk: Path, argon: Frames
+) -> None:
+    reference = Reference(calculator="ase.calculators.lj:LennardJones", arguments=ARGON)
+    lines = ("pair_style lj/cut 12.0", "pair_coeff * * 0.0104 3.4")
+    keys = {"engine": "lammps", "commands": lines} if engine == "lammps" else {}
+    arguments = walker_arguments(argon, reference, steps=20_000, stride=1, **keys)
+    answer = run_task(WALKER, str(small_disk / "walker"), arguments, OWNER)
+    assert answer.get("fatal"), answer
+    assert read_manifest(small_disk / "walker") is None
+
+
+def test_programs_that_speak_of_a_quota_found_no_room(tmp_path: Path) -> None:
+    """Their log is all there is: the quota may be that of another file system."""
+    script = "echo dp: cannot write checkpoint: Disk quota exceeded; echo giving up; exit 1"
+    for check in (True, False):
+        with pytest.raises(DiskFull, match="found no room on the disk"):
+            run_program(["sh", "-c", script], tmp_path, "log", check=check)
+    # The next try's log begins below: what an earlier one said is not its reason.
+    with pytest.raises(TaskError, match="status 3"):
+        run_program(["sh", "-c", "echo ERROR: out of paper; exit 3"], tmp_path, "log")
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
+    """A file system of two megabytes, of which a task that failed needs one to be believed."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1900k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no right to mount a small file system")
     yield disk
@@ -274,6 +435,44 @@ def test_a_full_disk_of_the_driver_is_named_and_lets_go_of_the_folder(small_disk
     with Workspace(work, config):
         write_json(work / "small.json", [])
     assert (work / "small.json").exists()
+
+
+def test_programs_of_a_task_get_the_threads_of_execution(
+    helpers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``execution.threads`` reaches dp, lmp and walkers, whatever the person's shell says."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with Executor(Execution(workers=1, threads=3), helpers / "logs") as executor:
+        task = Task("task_functions:environment", helpers / "t", {}, "t")
+        (seen,) = executor.run_all("threads", [task])
+    assert seen["OMP_NUM_THREADS"] == seen["DP_INTRA_OP_PARALLELISM_THREADS"] == "3"
+    assert program_environment()["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize("kind", ["slurm", "pbs", "lsf"])
+def test_what_worker_init_sets_stays(kind: str, tmp_path: Path) -> None:
+    """As ``module load orca`` does; the shell of a job runs the lines."""
+    module = 'export PATH="/opt/orca 6/bin:$PATH" LD_LIBRARY_PATH=/opt/orca/lib OMP_NUM_THREADS=64'
+    config = Execution.model_validate(
+        {"kind": kind, "threads": 2, "provider": {"worker_init": module}}
+    )
+    lines = blocks._provider(config, {}).worker_init
+    script = f'{lines}\necho "$PATH"; echo "$LD_LIBRARY_PATH"; echo $OMP_NUM_THREADS'
+    before = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], env=before, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        f"{sys.prefix}/bin:/opt/orca 6/bin:/usr/bin:/bin",
+        f"{sys.prefix}/lib:/opt/orca/lib",
+        "2",
+    ]
+    bare = script.replace(module, "")
+    done = subprocess.run(
+        ["/bin/sh", "-c", bare], env=before, capture_output=True, text=True, check=True
+    )
+    # No empty part at the end: it would stand for the current folder.
+    assert done.stdout.splitlines()[1] == f"{sys.prefix}/lib"
 
 
 def test_one_training_a_device(helpers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

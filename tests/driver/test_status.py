@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from pathlib import Path
 
@@ -96,6 +98,100 @@ def test_seen_while_it_runs(
     assert "ERROR: Lost atoms 12 to 11" in printed
     assert "all on hot 0.25" in printed
     assert not (work / "logs" / "progress.json").exists()
+
+
+def test_other_folders_beside_iterations_do_not_hinder(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("iteration-0.bak", "iteration-old", "iteration-"):
+        (work / name / "sample").mkdir(parents=True)
+    (work / "iteration-7").write_text("a file")
+    assert [s.iteration for s in read_status(work).stages] == [1]
+    monkeypatch.setattr("sys.argv", ["metamd", "status", str(work)])
+    cli.main()
+    # And the try that failed is told from the task that has finished since.
+    assert "(tried again, and finished)" in capsys.readouterr().out
+    assert read_status(work).stages[0].recovered == ["md/walker-0.failed-1"]
+    (work / "iteration-1" / "sample" / "md" / "walker-0" / "manifest.json").unlink()
+    assert read_status(work).stages[0].recovered == []
+
+
+def test_in_the_first_iteration_the_time_left_is_that_of_the_stage(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(work / "seconds.json", {"iteration-0/sample": 100.0})
+    config = load_config(work.parent / "run.toml")
+    with Workspace(work, config), ProgressFile(work / "logs", "train", 4, 1) as file:
+        file.data["started"] = time.time() - 60
+        file._last = 0.0
+        file.update(2.5)
+        assert read_status(work).left_of_stage
+        monkeypatch.setattr("sys.argv", ["metamd", "status", str(work)])
+        cli.main()
+        assert "about 60 s left of this stage" in capsys.readouterr().out
+        write_json(work / "seconds.json", {"iteration-0/sample": 9.0, "iteration-1/sample": 9.0})
+        assert not read_status(work).left_of_stage
+
+
+@pytest.mark.parametrize("title", ["validate", "dynamics", "liquid", "deviation"])
+def test_all_parts_of_validate_are_it(title: str) -> None:
+    """What the stage at work took in the last iteration is not counted beside its own pace."""
+    now = {"title": title, "tasks": 2, "done": 1.0, "done_before": 0, "seconds": 5.0}
+    seconds = {f"iteration-0/{stage}": 100.0 for stage in ("sample", "train", "validate")}
+    seconds |= {"iteration-1/sample": 100.0, "iteration-1/train": 100.0}
+    assert _left(now, seconds, 2) == pytest.approx(5.0)
+
+
+def test_an_old_failure_is_no_news_of_a_run_that_goes_on(work: Path) -> None:
+    write_json(work / "summary.json", {"status": "failed", "failure": "no worker"})
+    assert read_status(work).stop == "no worker"
+    with Workspace(work, load_config(work.parent / "run.toml")):
+        state = read_status(work)
+    assert state.state == "running"
+    assert state.stop is None
+
+
+def test_a_run_that_ended_after_a_stage_is_not_interrupted(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``--until select`` leaves it: its summary says running, and nothing has begun."""
+    write_json(work / "seconds.json", {"iteration-0/sample": 9.0, "iteration-0/select": 1.0})
+    assert read_status(work).state == "ended after select"
+    monkeypatch.setattr("sys.argv", ["metamd", "status", str(work)])
+    cli.main()
+    assert "without --until if it had one" in " ".join(capsys.readouterr().out.split())
+    # A driver that was killed leaves its progress behind; a task of its, a folder that has begun.
+    (work / "logs").mkdir()
+    write_json(work / "logs" / "progress.json", {})
+    assert read_status(work).state == "interrupted"
+    (work / "logs" / "progress.json").unlink()
+    (work / "iteration-1" / "sample" / "md" / "walker-0" / "manifest.json").unlink()
+    assert read_status(work).state == "interrupted"
+
+
+def test_without_locks_on_the_file_system_work_goes_on(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lustre without ``-o flock``: every call says that there is no such function."""
+
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    folder = work / "iteration-1" / "sample" / "md" / "walker-1"
+    assert run_task("status_tasks:works", str(folder), {}, "elsewhere|1|1") == {
+        "result": {"frames": 3}
+    }
+    events = [line.split()[3] for line in (folder / ".task-lock").read_text().splitlines()]
+    assert events == ["without-lock", "begun", "finished"]
+    assert not read_status(work).running
+    workspace = Workspace(work, load_config(work.parent / "run.toml"))
+    with pytest.warns(UserWarning, match="flock not supported"):
+        workspace.__enter__()
+    assert read_status(work).running
+    assert read_status(work).running
+    workspace.__exit__(None, None, None)
+    assert not read_status(work).running
 
 
 def test_no_estimate_without_anything_to_go_by() -> None:

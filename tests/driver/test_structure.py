@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.orca import OrcaProfile
 from ase.io import write
 from tblite.ase import TBLite
 
@@ -19,6 +21,7 @@ from metamd.errors import InputError
 from metamd.forcefields import named_forces
 from metamd.frames import from_atoms, load_npz, save_npz
 from metamd.label.ase_batch import label_batch
+from metamd.reference import make_calculator
 from metamd.structure import build_structure, walker_starts
 from metamd.template import run_file_text
 
@@ -121,10 +124,64 @@ def test_charge_and_multiplicity_reach_the_reference(tmp_path: Path) -> None:
 
 
 def test_a_calculator_that_takes_no_charge_is_refused() -> None:
-    from metamd.reference import make_calculator
-
     with pytest.raises(InputError, match=r"system\.charge = 1"):
         make_calculator("ase.calculators.emt:EMT", {}, charge=1)
+
+
+WATER = molecule("H2O", vacuum=4.0)
+
+
+@pytest.mark.parametrize(
+    ("calculator", "arguments", "file", "line"),
+    [
+        ("orca:ORCA", {}, "orca.inp", r"^\* ?xyz 1 2 *$"),
+        ("orca:ORCA", {"charge": 1, "mult": 2}, "orca.inp", r"^\* ?xyz 1 2 *$"),
+        ("gaussian:Gaussian", {}, "Gaussian.com", r"^1 2$"),
+        ("nwchem:NWChem", {"dft": {"mult": 2}}, "nwchem.nwi", r"^charge 1$"),
+    ],
+)
+def test_charge_and_multiplicity_are_written_under_the_programs_names(
+    calculator: str, arguments: dict[str, Any], file: str, line: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What ASE writes for the program is looked at; no program is started."""
+    monkeypatch.chdir(tmp_path)
+    if calculator == "orca:ORCA":
+        arguments = {**arguments, "profile": OrcaProfile(command="/opt/orca/orca")}
+    made = make_calculator(f"ase.calculators.{calculator}", arguments, charge=1, multiplicity=2)
+    write_input = getattr(made, "write_inputfiles", None) or made.write_input
+    write_input(WATER, ["energy", "forces"])
+    text = (tmp_path / file).read_text()
+    assert re.search(line, text, flags=re.MULTILINE), text
+    if calculator.startswith("nwchem"):
+        assert re.search(r"^ *mult 2$", text, flags=re.MULTILINE), text
+
+
+def test_vasp_takes_the_charge_and_the_persons_own_spin_keywords() -> None:
+    vasp = "ase.calculators.vasp:Vasp"
+    made = make_calculator(vasp, {"xc": "PBE", "ispin": 2, "nupdown": 2}, -1, 3)
+    assert made.input_params["charge"] == -1
+    assert (made.int_params["ispin"], made.float_params["nupdown"]) == (2, 2)
+    # Electrons that are counted by the person stay the only word on it.
+    made = make_calculator(vasp, {"xc": "PBE", "nelect": 9.0}, -1, 1)
+    assert made.input_params["charge"] is None
+    with pytest.raises(InputError, match="takes no 'multiplicity'"):
+        make_calculator(vasp, {"xc": "PBE"}, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("calculator", "arguments", "words"),
+    [
+        ("ase.calculators.vasp:Vasp", {"ispin": 2, "nupdown": 1}, "nupdown = 1 means another mult"),
+        ("ase.calculators.gaussian:Gaussian", {"mult": 2}, "mult = 2 means another multiplicity"),
+        ("tblite.ase:TBLite", {"charge": 1}, "charge = 1 means another charge than system.charge"),
+    ],
+)
+def test_keywords_that_contradict_the_system_are_refused(
+    calculator: str, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        make_calculator(calculator, arguments, 0, 3)
 
 
 def test_walkers_start_from_structures_in_turn(ethanol: Atoms, tmp_path: Path) -> None:

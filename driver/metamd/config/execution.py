@@ -32,7 +32,7 @@ class Execution(Table):
     workers: PositiveInt | None = None
     """Tasks at a time on a node; by default one a core (or as many as ``threads`` leave)."""
     threads: PositiveInt = 1
-    """Threads a task."""
+    """Threads of a task and of each program it starts."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs of a node: trainings, predictions, checks and walkers with a model then run one a
     device, beside the tasks on the CPU."""

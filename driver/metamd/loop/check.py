@@ -9,13 +9,15 @@ from typing import Any
 from ase import Atoms
 
 from metamd.blocks import check_execution
-from metamd.config import RunConfig
+from metamd.config import CompareConfig, RunConfig, Sample
 from metamd.config.compare import NEED_MODELS
 from metamd.errors import InputError, ReferenceFailed
 from metamd.forcefields import reference_forces
 from metamd.loop.rules import reference_steps
 from metamd.plugins import plumed_kernel
 from metamd.reference import make_calculator, single_point
+from metamd.sample.folder import has_callback
+from metamd.sample.own_deck import check_own_deck
 from metamd.structure import build_structure, walker_starts
 
 
@@ -45,7 +47,14 @@ def check_run(config: RunConfig) -> Atoms:
     elif reference.kind == "lammps":
         reference_forces(reference, atoms)
     for k, arm in enumerate(config.sample):
-        walker_starts(arm.starts, atoms, arm.walkers, f"sample[{k + 1}].starts")
+        starts = walker_starts(arm.starts, atoms, arm.walkers, f"sample[{k + 1}].starts")
+        check_own_deck(
+            arm,
+            f"sample[{k + 1}].deck",
+            callback=has_callback(arm, reference),
+            different_starts=len({start.positions.tobytes() for start in starts}),
+            repeats=_repeats(config, arm),
+        )
         too_far = [a for a in (arm.bias.atoms if arm.bias else ()) if a > len(atoms)]
         if too_far:
             raise InputError(
@@ -99,6 +108,16 @@ def _check_budget(config: RunConfig) -> None:
             f"loop.max_reference_calls: {budget} is less than the {steps} steps that walkers of "
             "iteration 0 make with the reference."
         )
+
+
+def _repeats(config: RunConfig, arm: Sample) -> int:
+    """How often an arm with its own deck is sampled from the same state."""
+    if arm.role == "test":
+        return 1
+    if isinstance(config, CompareConfig):
+        return len(config.compare.seeds)
+    carried = arm.bias is not None and arm.bias.cv == "matrix" and config.loop.hills != "fresh"
+    return 1 if carried else config.loop.iterations - bool(config.loop.data)
 
 
 def check_reference(config: RunConfig, atoms: Atoms) -> None:

@@ -14,6 +14,7 @@ from metamd.deck import Forces, model_commands, model_name
 from metamd.errors import InputError
 from metamd.forcefields import reference_forces, with_rigid_water
 from metamd.plugins import plumed_actions_library
+from metamd.sample.own_deck import own_deck
 from metamd.topology import check_water, topology_of
 
 
@@ -36,7 +37,7 @@ def write_walker(
     deck.write_data(atoms, species, folder / deck.DATA, forces.atom_style)
     write(folder / "start.xyz", atoms, format="extxyz")
     if arm.deck is not None:
-        text = arm.deck.read_text()
+        text = own_deck(arm, walker)
     else:
         text = deck.sampling_deck(arm, atoms, forces, arm.seed + 1000 * walker)
     (folder / deck.DECK).write_text(text)

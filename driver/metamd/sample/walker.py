@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from metamd import deck
 from metamd.bonds import BondGraph
-from metamd.errors import MetamdError, ReferenceFailed
+from metamd.disk import is_disk_full
+from metamd.errors import DiskFull, InputError, MetamdError, ReferenceFailed
 from metamd.execution import report_progress
 from metamd.frames import Frames, append_extxyz, save_npz
 from metamd.plugins import plugin_library
@@ -40,6 +41,7 @@ class Walker:
     settings: dict[str, Any]
     frames: dict[str, list[Any]] = field(default_factory=dict)
     stopped: str | None = None
+    disk_full: Exception | None = None
     recording: bool = False
     calls: int = 0
 
@@ -73,6 +75,8 @@ class Walker:
         except ReferenceFailed as error:
             self._stop(lammps, f"step {step}: the reference failed ({error})")
         except Exception as error:
+            if isinstance(error, DiskFull) or is_disk_full(error):
+                self.disk_full = error
             self._stop(lammps, f"step {step}: {type(error).__name__}: {error}")
 
     def _stop(self, lammps: Any, reason: str) -> None:
@@ -159,12 +163,6 @@ def _cell(lammps: Any) -> NDArray[np.float64]:
     return np.array([[lx, 0.0, 0.0], [xy, ly, 0.0], [xz, yz, lz]])
 
 
-def deck_lines(text: str) -> list[str]:
-    """Commands of a deck, continuation lines joined, comments and blank lines left out."""
-    joined = text.replace("&\n", " ")
-    return [line.strip() for line in joined.splitlines() if line.strip()[:1] not in ("", "#")]
-
-
 def _lammps_class(needs_deepmd: bool) -> Any:
     """The class ``lammps.lammps``, without TensorFlow where the deck has no use for it.
 
@@ -186,16 +184,22 @@ def _lammps_class(needs_deepmd: bool) -> Any:
 def run_walker(folder: Path) -> dict[str, Any]:
     """Run the deck in ``folder`` (the current directory must be that folder).
 
+    Raises:
+        DiskFull: the calculator or the frames found no room.
+        InputError: a deck without a ``run``.
+
     Returns: ``stopped`` (None or the reason) and ``frames`` (number of good frames).
     """
-    deck_text = (folder / "in.lammps").read_text()
+    deck_text = (folder / deck.DECK).read_text()
     lammps = _lammps_class(needs_deepmd="deepmd" in deck_text)
     settings = json.loads((folder / "walker.json").read_text())
     walker = Walker(folder, settings)
     lmp = lammps(cmdargs=["-log", "log.lammps", "-screen", "none"])
     lmp.command("timer timeout 9999:00:00 every 1")
-    runs = deck_lines(deck_text)
-    last_run = max(k for k, line in enumerate(runs) if line.split()[0] == "run")
+    runs = deck.deck_lines(deck_text)
+    last_run = max((k for k, line in enumerate(runs) if line.split()[0] == "run"), default=None)
+    if last_run is None:
+        raise InputError(f"{folder / deck.DECK}: has no `run`.")
     for k, line in enumerate(runs):
         walker.recording = k >= last_run
         try:
@@ -203,11 +207,16 @@ def run_walker(folder: Path) -> dict[str, Any]:
         except Exception as error:
             # Lost atoms or a PLUMED error: the good frames until then are kept.
             walker.stopped = walker.stopped or f"LAMMPS: {error}"
+            if is_disk_full(error):
+                walker.disk_full = walker.disk_full or error
         if walker.stopped is not None:
             break
         words = line.split()
         if words[0] == "fix" and words[1] == FIX and words[3] == "external":
             lmp.set_fix_external_callback(FIX, walker.forces, lmp)
+    if walker.disk_full is not None:
+        # No frames of a walker that was cut short by the disk: it is begun again.
+        raise DiskFull(f"no space left: {walker.stopped}") from walker.disk_full
     if walker.calls == 0 and walker.stopped is None:
         walker.stopped = "the deck never asked for the reference's forces"
     frames = walker.collect()

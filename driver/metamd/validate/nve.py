@@ -10,6 +10,7 @@ from ase import Atoms, units
 from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 
+from metamd.disk import is_disk_full
 from metamd.errors import InputError
 from metamd.frames import Array
 from metamd.units import KB_EV_PER_K, MEV_PER_EV
@@ -48,7 +49,9 @@ def nve_energies(
                 dynamics.run(stride)
             except (MemoryError, ImportError):
                 raise
-            except Exception:
+            except Exception as error:
+                if is_disk_full(error):
+                    raise
                 # A model that has blown up makes calculators fail in many ways: the run ends here.
                 break
         total = float(image.get_total_energy())

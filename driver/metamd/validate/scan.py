@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from metamd.bonds import BondGraph
 from metamd.config.validate import Scan
+from metamd.disk import is_disk_full
 from metamd.errors import InputError
 from metamd.frames import Array
 from metamd.validate.check import Check
@@ -162,7 +163,9 @@ def _energy(image: Atoms, calculator: Any) -> float:
         return float(image.get_potential_energy())
     except (MemoryError, ImportError):
         raise
-    except Exception:
+    except Exception as error:
+        if is_disk_full(error):
+            raise
         # Every calculator fails in its own way; the point is left out and counted.
         return math.nan
 
