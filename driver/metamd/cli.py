@@ -184,7 +184,7 @@ def report(workdir: Annotated[Path, typer.Argument(help="Work folder.")]) -> Non
 
     if not (workdir / "summary.json").exists():
         read_status(workdir)  # says what is wrong with the folder
-    out.print(f"report: {write_report(workdir)}")
+    out.print(f"report: {write_report(workdir)}", soft_wrap=True)
 
 
 for commands in (stages, selection, augmentation, data, tools, trace):

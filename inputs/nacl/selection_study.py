@@ -30,7 +30,7 @@ from metamd.validate.plan import ModelFile
 from metamd.workspace import write_json
 
 HERE = Path(__file__).resolve().parent
-METHODS = ("random", "energy", "atomic-energy", "force", "single-md", "time")
+METHODS = ("random", "energy", "atomic-energy", "force", "single-md")
 DRAW_TEST = ("random", "energy", "atomic-energy", "force")
 SINGLE = "1400K-1bar"
 COUNT, TEST_EACH = 512, 512
@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pool", type=Path)
     parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=16000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument(

@@ -32,7 +32,7 @@ def test_the_example_script_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert "the first is of step 0" in done.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ethanol.xyz", "runs", "script.py"]
-    assert metamd.read_status(tmp_path / "runs/mine").state == "interrupted"
+    assert metamd.read_status(tmp_path / "runs/mine").state == "ended after dataset"
     page = metamd.write_report(tmp_path / "runs/mine")
     assert page.stat().st_size > 1000
 

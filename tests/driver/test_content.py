@@ -252,7 +252,7 @@ def test_label_goes_on_in_its_own_folder_and_in_no_other(argon: Path) -> None:
         run(load_config(run_file), out, console=Console(quiet=True))
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("metamd.frames.save_extxyz", Mock(side_effect=full))
+        patch.setattr("metamd.single.save_extxyz", Mock(side_effect=full))
         with pytest.raises(TaskError, match=r"labels: the disk is full; free some space"):
             command("label", run_file, data, "-o", out)
 

@@ -99,6 +99,6 @@ def validate_command(
         print(json.dumps(summary, indent=2))
     else:
         print_summary(summary, out)
-        out.print(f"report: {output / 'report.html'}")
+        out.print(f"report: {output / 'report.html'}", soft_wrap=True)
     if not summary["cross_errors"] and load_config(run_file).validation.checks_frames:
         raise typer.Exit(1)
