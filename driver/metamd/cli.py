@@ -67,7 +67,7 @@ def _go(run_file: Path, workdir: Path, until: str, as_json: bool = False) -> Non
         from metamd.report.terminal import print_summary
 
         print_summary(summary, out)
-        out.print(f"report: {workdir / 'report.html'}")
+        out.print(f"report: {workdir / 'report.html'}", soft_wrap=True)
     else:
         out.print(f"{until}: done; results are in {workdir}")
 
@@ -102,7 +102,7 @@ def compare(
         print(json.dumps(summary, indent=2))
         return
     print_summary(summary, out)
-    out.print(f"report: {workdir / 'report.html'}")
+    out.print(f"report: {workdir / 'report.html'}", soft_wrap=True)
 
 
 @app.command()
