@@ -18,7 +18,7 @@ from metamd.errors import DataError
 from metamd.execution import Executor
 from metamd.frames import Frames, save_npz
 from metamd.select.clusters import broad_clusters
-from metamd.summary import versions
+from metamd.summary import system_entry, versions
 from metamd.validate.citations import run_citations
 from metamd.validate.models import validate_models
 from metamd.validate.plan import ModelFile
@@ -83,14 +83,7 @@ def judge_files(
         "command": " ".join(["metamd", *sys.argv[1:]]),
         "started": started,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        "system": {
-            "formula": atoms.get_chemical_formula(),
-            "n_atoms": len(atoms),
-            "structure": config.system.origin,
-            "charge": config.system.charge,
-            "multiplicity": config.system.multiplicity,
-            "periodic": bool(atoms.pbc.any()),
-        },
+        "system": system_entry(config, atoms),
         "reference": config.reference.model_dump(mode="json"),
         "arms": _sets(atoms, readable, files, folder),
         "models": [

@@ -85,11 +85,8 @@ class RerunCalculator(Calculator):  # type: ignore[misc]
         system_changes: Any = all_changes,
     ) -> None:
         super().calculate(atoms, properties, system_changes)
-        image = Atoms(
-            self.atoms.symbols, self.atoms.positions, cell=self.atoms.cell, pbc=self.atoms.pbc
-        )
         labelled = rerun(
-            from_atoms([image], "one geometry"),
+            from_atoms([self.atoms], "one geometry"),
             self.lines,
             self.folder,
             self.files,

@@ -96,6 +96,8 @@ def train_files(
     """
     console, folder = console or Console(stderr=True), Path(folder)
     config = load_config(run_file)
+    if not 0 < weight < 1:
+        raise InputError(f"--weight: {weight:g} is not between 0 and 1.")
     paths, held, more = (
         [Path(path).resolve() for path in group] for group in (systems, heldout, augmented)
     )

@@ -6,7 +6,6 @@ place; a failed try is kept under another name; two runs in one folder are refus
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from metamd import __version__
 from metamd.config import RunConfig
+from metamd.disk import is_disk_full
 from metamd.errors import TaskError, WorkspaceError
 from metamd.identity import fingerprint, plain, table_identity, without_places
 
@@ -148,7 +148,7 @@ class Workspace:
         """
         if self._lock is not None:
             self._lock.release()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and is_disk_full(error):
             raise TaskError(
                 f"{self.path}: the disk is full; free some space, the same command goes on from "
                 "here."

@@ -11,13 +11,11 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import typer
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.lj import LennardJones
 from ase.io import read, write
 from rich.console import Console
-from typer.testing import CliRunner
 
 from metamd.commands.stages import register
 from metamd.config import Execution, Validate, load_config
@@ -29,7 +27,7 @@ from metamd.predict import predict
 from metamd.validate.models import Validation, validate_models
 from metamd.validate.plan import ModelFile
 
-from .conftest import ETHANOL, ROOT
+from .conftest import ETHANOL, ROOT, printed_by
 from .test_label import gaussian_log
 
 MODELS = sorted((ROOT / "tests" / "data" / "ethanol_models").glob("*.pb"))
@@ -221,11 +219,7 @@ class LJ(LennardJones):
 
 
 def command(*words: object) -> str:
-    app = typer.Typer()
-    register(app)
-    result = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+    return printed_by(register, *words)
 
 
 def test_label_goes_on_in_its_own_folder_and_in_no_other(argon: Path) -> None:

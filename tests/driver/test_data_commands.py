@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from metamd.checks import _SAMPLE, align_zeros, check_energies, energy_offset
 from metamd.commands import augmentation, data, selection
@@ -27,6 +26,8 @@ from metamd.frames import (
 from metamd.pool import load_pool
 from metamd.predict import load_predictions, predict
 from metamd.units import KCAL_MOL_EV
+
+from .conftest import printed_by
 
 
 def chain(n: int = 120, seed: int = 0, zero: float = -500.0) -> Frames:
@@ -74,12 +75,12 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def run(*arguments: object) -> str:
     """Run a command; errors come through as exceptions."""
-    app = typer.Typer()
-    for commands in (selection, augmentation, data):
-        commands.register(app)
-    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+
+    def register(app: typer.Typer) -> None:
+        for commands in (selection, augmentation, data):
+            commands.register(app)
+
+    return printed_by(register, *arguments)
 
 
 @pytest.mark.parametrize("kind", ["deepmd", "extxyz", "npz", "dump"])

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from metamd.commands.selection import register
 from metamd.config import Flatten, Select
@@ -18,6 +16,8 @@ from metamd.frames import Frames, save_npz
 from metamd.improve import Improved
 from metamd.select.picks import Indices
 from metamd.select.rounds import Round, flatten_rounds, round_sizes
+
+from .conftest import printed_by
 
 FLATTEN = Flatten(geometry_clusters=3, energy_clusters=2, fine_clusters=30, start=20, step=10)
 
@@ -148,12 +148,8 @@ def start(folder: Path, method: str = "flatten") -> tuple[Path, Path]:
     return folder / "run.toml", save_npz(two_wells(80, 8), folder / "wells.npz")
 
 
-def command(*arguments: object) -> str:
-    app = typer.Typer()
-    register(app)
-    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+def command(*words: object) -> str:
+    return printed_by(register, *words)
 
 
 def test_another_method_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from metamd.commands.options import Align, RunFile, TypeMap, console, out
-from metamd.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -64,8 +63,6 @@ def train_command(
     """Train an ensemble on labelled frames with the [train] table of a run file."""
     from metamd.single import train_files
 
-    if not 0 < weight < 1:
-        raise InputError(f"--weight: {weight:g} is not between 0 and 1.")
     models = train_files(
         run_file,
         systems,

@@ -317,6 +317,7 @@ class Iteration:
                 if data.train is not None:
                     group = POOLED if self.config.train.datasets == "all" else name
                     groups.setdefault(group, []).append(data)
+        augmented = {name: self._augmented(name) for name in groups}
         tasks = {
             name: train_ensemble(
                 name,
@@ -325,14 +326,14 @@ class Iteration:
                 self._train_config(),
                 self.folder / "train",
                 start_from=self._checkpoints(name),
-                augmented=self._augmented(name),
+                augmented=augmented[name],
             )
             for name, group in groups.items()
         }
         self.state.train_data = {name: list(group) for name, group in groups.items()}
-        for name in groups:
-            extra = self._augmented(name)
-            self.state.augmented_data[name] = list(extra.systems) if extra else []
+        self.state.augmented_data = {
+            name: list(extra.systems) for name, extra in augmented.items() if extra is not None
+        }
         self.state.models = train_all(tasks, self.run.executor)
 
     def _train_config(self) -> Any:

@@ -52,10 +52,6 @@ class Plan:
         """Finished calculations of a DFT program have no forces for new geometries."""
         return self.reference is not None and self.reference.kind != "files"
 
-    @property
-    def _rigid(self) -> dict[str, Any]:
-        return {"rigid_water": True} if self.config.rigid_water else {}
-
     def errors_folder(self, model: ModelFile) -> Path:
         return self.folder / "errors" / f"{model.train}-seed-{model.seed}"
 
@@ -68,7 +64,7 @@ class Plan:
                 "model": str(model.path),
                 "tests": {k: str(v) for k, v in tests.items()},
                 "elements": sorted(set(self.start.get_chemical_symbols())),
-                **({"remove_offset": True} if self.config.remove_energy_offset else {}),
+                "remove_offset": self.config.remove_energy_offset,
             },
             f"errors of {model.train}, seed {model.seed}",
         )
@@ -96,7 +92,7 @@ class Plan:
                 "steps": self.config.steps,
                 "timestep_fs": self.config.timestep_fs,
                 **self._structure(),
-                **self._rigid,
+                "rigid_water": self.config.rigid_water,
             },
             f"{temperature:g} K dynamics of {model.train}, seed {model.seed}",
         )
@@ -147,7 +143,7 @@ class Plan:
                     f"trajectory of {name}",
                     name=name,
                     settings=settings,
-                    **self._rigid,
+                    rigid_water=self.config.rigid_water,
                 )
                 for name in [*names, *ensembles]
             ]
