@@ -237,7 +237,7 @@ def test_the_train_command_takes_augmented_systems(
         '[[sample]]\nname = "arm"\n[train]\nmodels = 1\n'
     )
     asked: list[Any] = []
-    monkeypatch.setattr("metamd.train.train_all", lambda tasks, _: asked.append(tasks) or [])
+    monkeypatch.setattr("metamd.single.train_all", lambda tasks, _: asked.append(tasks) or [])
     arguments = ["train", run_file, real, "--augmented", more, "--weight"]
     app = typer.Typer()
     stages.register(app)
