@@ -317,7 +317,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.append(len(positions))
         return pair_distances(positions, cell)
 
-    monkeypatch.setattr("metamd.frames.pair_distances", counting)
+    monkeypatch.setattr("metamd.frames.core.pair_distances", counting)
     return calls
 
 
