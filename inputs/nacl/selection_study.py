@@ -3,10 +3,12 @@
     metamd run inputs/nacl/pool.toml -w POOL --until label
     python inputs/nacl/selection_study.py POOL --workdir STUDY
 
-One pool of 20 state points; a common test set drawn in equal parts by random, energy, atomic-energy
-and force; 512 training frames by each method, with three seeds; the same network and the same
-number of steps for all.  ``single-md`` draws at random from one state point only.  What is done is
-not done again: the same command goes on.
+One pool of 20 state points, two walkers at each.  Of the first walkers' frames 512 are chosen to
+train on by each method, with three seeds; of the second walkers' a common test set is drawn in equal
+parts by random, energy, atomic-energy and force.  So the test asks for what the methods look for,
+without taking it out of the frames they may choose from.  The same network and the same number of
+steps for all.  ``single-md`` draws at random from one state point only.  What is done is not done
+again: the same command goes on.
 """
 
 from __future__ import annotations
@@ -51,24 +53,21 @@ def load_pool(folder: Path) -> Frames:
     return pool
 
 
-def draw_test(pool: Frames) -> list[int]:
-    """Indices of the test set: equal parts by four methods, none of them taken twice."""
+def draw_test(pool: Frames) -> Frames:
+    """The test set: equal parts by four methods, none of the frames taken twice."""
     taken: list[int] = []
     for method in DRAW_TEST:
         config = Select(method=method, count=TEST_EACH, seed=1000)
         taken += select(pool, config, already_chosen=taken).indices.tolist()
-    return taken
+    return pool[np.array(taken)]
 
 
-def draw_training(pool: Frames, method: str, seed: int, test: list[int]) -> Frames:
-    """512 frames by a method; never one of the test set."""
-    barred = test
+def draw_training(pool: Frames, method: str, seed: int) -> Frames:
+    """512 frames by a method."""
+    name = method
     if method == "single-md":
-        elsewhere = np.flatnonzero(pool.info["arm"] != SINGLE)
-        barred = np.union1d(elsewhere, test).tolist()
-    name = "random" if method == "single-md" else method
-    chosen = select(pool, Select(method=name, count=COUNT, seed=seed), already_chosen=barred)
-    return pool[chosen.indices]
+        pool, name = pool[pool.info["arm"] == SINGLE], "random"
+    return pool[select(pool, Select(method=name, count=COUNT, seed=seed)).indices]
 
 
 def training(steps: int, seed: int) -> Train:
@@ -101,8 +100,8 @@ def main() -> None:
     folder: Path = arguments.workdir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     pool = load_pool(arguments.pool)
-    test = draw_test(pool)
-    tests = {"common": save_npz(pool[test], folder / "test.npz")}
+    to_train, to_test = (pool[pool.info["walker"] == walker] for walker in (0, 1))
+    tests = {"common": save_npz(draw_test(to_test), folder / "test.npz")}
     doubled = [m for m in arguments.doubled.split(",") if m]
     runs = [(m, 1, factor) for m in doubled[:1] for factor in (1, 2)]
     runs += [(m, s, 1) for s in range(1, arguments.seeds + 1) for m in arguments.methods.split(",")]
@@ -115,7 +114,7 @@ def main() -> None:
         for method, seed, factor in runs:
             system = folder / "train" / f"{method}-{seed}"
             if not system.exists():
-                save_deepmd(draw_training(pool, method, seed, test), system)
+                save_deepmd(draw_training(to_train, method, seed), system)
             config = training(factor * arguments.steps, seed)
             name = f"{method}-{seed}" + ("-doubled" if factor == 2 else "")
             tasks[name] = train_ensemble(name, [system], [], config, folder / "models")
