@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metamd import plumed_input
 from metamd.config import load_config
 from metamd.execution import Executor, Task
 from metamd.loop import run
@@ -72,9 +73,15 @@ def command_of(task: Task, folder: Path) -> str | None:
     where, python = shlex.quote(str(folder)), sys.executable
     if task.kind == "sample" and (task.folder / "in.lammps").exists():
         fresh(task.folder, folder)
+        if carried := (task.arguments["arm"].get("bias") or {}).get("hills"):
+            source = Path(carried[task.arguments["walker"] % len(carried)])
+            plumed_input.carry_hills(source, folder / plumed_input.HILLS)
         if (task.folder / "walker.json").exists():
             return f"cd {where} && {python} -m metamd.sample.walker {where} > log 2>&1"
-        return f"cd {where} && lmp -in in.lammps > log 2>&1"
+        # A walker that stopped early with metamd, as an exploding one does, stops here too.
+        outcome = task.finished()
+        may_stop = " || true" if outcome and outcome["stopped"] else ""
+        return f"cd {where} && lmp -in in.lammps > log 2>&1{may_stop}"
     if task.kind == "train":
         fresh(task.folder, folder)
         start = ""

@@ -1,7 +1,8 @@
 """How far a set of frames spreads: the figures by which Herr 2018 compares samplers.
 
-D = 1/r of every pair i < j (design section 3), in 1/A.  Ground: the samplers' summary, the
-validation and the report all draw on these.
+D = 1/r of every pair i < j (design section 3), in 1/A; of MAX_PAIRS pairs drawn at random where
+there are more, so that a box of a thousand molecules needs no more memory than a molecule.  Ground:
+the samplers' summary, the validation and the report all draw on these.
 
 Reference: J. E. Herr, K. Yao, R. McIntyre, D. W. Toth, J. Parkhill, J. Chem. Phys. 148, 241710
 (2018), figures 1 (running variance of D), 2 (energies) and 3 (principal components of D).
@@ -14,17 +15,36 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.linalg import svds
 
 from metamd.errors import DataError
-from metamd.frames import Array, Frames
+from metamd.frames import Array, Frames, pair_distances
 
 #: Principal components are found from at most so many frames an arm (evenly spaced ones).
 PCA_FRAMES = 2000
+#: So many pairs stand for all of them; systems of up to 63 atoms have fewer.
+MAX_PAIRS = 2000
 
 
 def inverse_distances(frames: Frames) -> Array:
-    """D = 1/r in 1/A, [n_frames, n_pairs]; nearest images in a cell."""
-    return np.asarray(1.0 / frames.distances_ang)
+    """D = 1/r in 1/A, [n_frames, n_pairs]; nearest images in a cell.
+
+    Of more than MAX_PAIRS pairs the same ones are drawn for all frames of as many atoms.
+    """
+    n = frames.n_atoms
+    if n * (n - 1) // 2 <= MAX_PAIRS:
+        return np.asarray(1.0 / frames.distances_ang)
+    return np.asarray(1.0 / pair_distances(frames.positions, frames.cell, drawn_pairs(n)))
+
+
+def drawn_pairs(n_atoms: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """MAX_PAIRS different pairs i < j, always the same ones for as many atoms."""
+    n_pairs = n_atoms * (n_atoms - 1) // 2
+    number = np.sort(np.random.default_rng(0).choice(n_pairs, MAX_PAIRS, replace=False))
+    # Row i of the upper triangle begins at number i (2 n - i - 1) / 2.
+    begin = np.arange(n_atoms) * (2 * n_atoms - np.arange(n_atoms) - 1) // 2
+    i = np.searchsorted(begin, number, side="right") - 1
+    return i, number - begin[i] + i + 1
 
 
 def running_variance(frames: Frames) -> Array:
@@ -144,12 +164,16 @@ def matrix_components(
     sample = {name: inverse_distances(f[_evenly(len(f), max_frames)]) for name, f in given.items()}
     mean = np.mean([d.mean(axis=0) for d in sample.values()], axis=0)
     rows = np.concatenate([(d - mean) / np.sqrt(len(d)) for d in sample.values()])
-    _, singular, axes = np.linalg.svd(rows, full_matrices=False)
-    n = min(n_components, len(singular))
-    axes = axes[:n]
+    total, n = float((rows**2).sum()), min(n_components, *rows.shape)
+    if total > 0 and n < min(rows.shape):
+        # Two of hundreds are wanted, without all the others.
+        _, singular, axes = svds(rows, k=n, v0=np.ones(min(rows.shape)))
+        singular, axes = singular[::-1], axes[::-1]
+    else:
+        _, singular, axes = np.linalg.svd(rows, full_matrices=False)
+        singular, axes = singular[:n], axes[:n]
     axes = axes * np.sign(axes[np.arange(n), np.abs(axes).argmax(axis=1)])[:, None]
-    total = float((singular**2).sum())
-    explained = singular[:n] ** 2 / total if total > 0 else np.zeros(n)
+    explained = singular**2 / total if total > 0 else np.zeros(n)
     scores = {name: (inverse_distances(f) - mean) @ axes.T for name, f in given.items()}
     return Components(scores, np.asarray(explained), mean, axes)
 

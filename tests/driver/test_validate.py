@@ -10,8 +10,11 @@ from metamd.bonds import BROKEN_FACTOR, BondGraph
 from metamd.errors import DataError
 from metamd.frames import Frames
 from metamd.spread import (
+    MAX_PAIRS,
     distance_variance,
+    drawn_pairs,
     energy_histogram,
+    inverse_distances,
     matrix_components,
     running_variance,
 )
@@ -173,6 +176,23 @@ def test_running_variance_against_numpy():
     assert expected[-1] > 1e-5
     np.testing.assert_allclose(running_variance(frames), expected, rtol=1e-10, atol=1e-15)
     assert distance_variance(frames) == pytest.approx(expected[-1])
+
+
+def test_many_pairs_are_drawn_from():
+    """2016 pairs of 64 atoms: 2000 of them, each once, and their own distances."""
+    rng = np.random.default_rng(3)
+    cell = np.tile(np.diag([9.0, 10.0, 11.0]), (5, 1, 1))
+    frames = Frames(("Ar",) * 64, rng.uniform(0, 9, (5, 64, 3)), cell)
+    i, j = drawn_pairs(64)
+    every = list(zip(*frames.pairs, strict=True))
+    column = [every.index(pair) for pair in zip(i, j, strict=True)]
+    assert len(set(column)) == MAX_PAIRS
+    np.testing.assert_allclose(1 / inverse_distances(frames), frames.distances_ang[:, column])
+    # Too large for all pairs: 50 million of them, 20 GB in the frames below.
+    many = Frames(("Ar",) * 10_000, rng.uniform(0, 90, (50, 10_000, 3)))
+    variance = running_variance(many)
+    assert 0 < variance[-1] < 1
+    assert len(matrix_components({"a": many}).scores["a"]) == 50
 
 
 def test_energy_histogram_is_a_density():

@@ -160,9 +160,16 @@ class Frames:
         return atoms
 
 
-def pair_distances(positions: Array, cell: Array | None) -> Array:
-    """Distances of all pairs i < j, A, [n_frames, n_pairs]; nearest image in a cell."""
-    i, j = np.triu_indices(positions.shape[1], k=1)
+def pair_distances(
+    positions: Array,
+    cell: Array | None,
+    pairs: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None,
+) -> Array:
+    """Distances of pairs (i, j), A, [n_frames, n_pairs]; nearest image in a cell.
+
+    All pairs i < j where none are given, in the order of ``Frames.pairs``.
+    """
+    i, j = np.triu_indices(positions.shape[1], k=1) if pairs is None else pairs
     out = np.empty((len(positions), len(i)))
     chunk = max(1, 4_000_000 // max(1, len(i)))
     for start in range(0, len(positions), chunk):
