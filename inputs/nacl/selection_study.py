@@ -4,11 +4,11 @@
     python inputs/nacl/selection_study.py POOL --workdir STUDY
 
 One pool of 20 state points, two walkers at each.  Of the first walkers' frames 512 are chosen to
-train on by each method, with three seeds; of the second walkers' a common test set is drawn in equal
-parts by random, energy, atomic-energy and force.  So the test asks for what the methods look for,
-without taking it out of the frames they may choose from.  The same network and the same number of
-steps for all.  ``single-md`` draws at random from one state point only.  What is done is not done
-again: the same command goes on.
+train on by each method, with three seeds; of the second walkers' a common test set is drawn in
+equal parts by random, energy, atomic-energy and force.  So the test asks for what the methods look
+for, without taking it out of the frames they may choose from.  The same network and the same number
+of steps for all.  ``single-md`` draws at random from one state point only.  What is done is not
+done again: the same command goes on.
 """
 
 from __future__ import annotations
