@@ -24,7 +24,7 @@ from metamd.errors import InputError, TaskError
 from metamd.execution import Executor
 from metamd.frames import load_frames
 from metamd.report import print_summary, write_report
-from metamd.validate.comparison import comparison_verdict, generality
+from metamd.validate.comparison import _trend, comparison_verdict, generality
 from metamd.validate.errors import mean_and_spread
 from metamd.workspace import Workspace
 
@@ -209,6 +209,153 @@ def test_one_seed_has_no_trend() -> None:
     found = generality(compare)
     assert {a["trend"] for a in found["arms"]} == {"unclear"}
     assert found["arms"][0]["change_ev_per_ang"] is not None
+
+
+def row(arm: str, size: int, test: str, values: tuple[float, ...]) -> dict[str, Any]:
+    return {
+        "arm": arm, "size": size, "test": test, "seeds": list(range(1, len(values) + 1)),
+        "force_rmse_ev_per_ang": mean_and_spread(values),
+    }  # fmt: skip
+
+
+def of_rows(
+    rows: list[dict[str, Any]], arms: dict[str, str], seeds: tuple[int, ...] = (1, 2, 3)
+) -> dict[str, Any]:
+    """A comparison of arms, each with its sampler."""
+    compare: dict[str, Any] = {
+        "seeds": list(seeds),
+        "sizes": sorted({r["size"] for r in rows}),
+        "arms": [{"name": name, "sample": sample} for name, sample in arms.items()],
+        "learning": rows,
+    }
+    return compare | {"generality": generality(compare)}
+
+
+THREE = {name: name for name in ("md", "metamd", "nms")}
+
+
+@pytest.mark.parametrize("seeds_left", [0, 2])
+def test_an_arm_without_numbers_on_a_set_is_the_worst(seeds_left: int) -> None:
+    """All seeds or one of them fail there; on the rest it has the smallest errors of all."""
+    rows = [row("md", 100, t, (0.02, 0.02, 0.02)) for t in ("md", "nms")]
+    rows += [row("md", 100, "metamd", (0.02,) * seeds_left)] if seeds_left else []
+    for arm, error in (("metamd", 0.05), ("nms", 0.08)):
+        rows += [row(arm, 100, t, (error, error + 0.001, error)) for t in THREE]
+    compare = of_rows(rows, THREE)
+    found = compare["generality"]
+    assert [a["name"] for a in found["arms"]] == ["nms", "metamd"]
+    assert found["failed"] == [{"name": "md", "size": 100, "tests": ["metamd"]}]
+    verdict = comparison_verdict(compare, [], 0.1)
+    assert verdict["headline"] == "Most general: metamd"
+    assert "md gives no numbers on metamd frames: worse than any error." in verdict["text"]
+    assert "every test set: nms, metamd;" in verdict["text"]
+
+
+def test_a_set_that_no_arm_has_numbers_on_is_known_by_name() -> None:
+    rows = [row("md", 100, "md", (0.02, 0.03)), row("md", 100, "nms", (0.02, 0.03))]
+    compare = of_rows(rows, {"md": "md"}, seeds=(1, 2)) | {"tests": ["md", "nms", "hot"]}
+    compare["generality"] = generality(compare)
+    verdict = comparison_verdict(compare, [], 0.1)
+    assert verdict["headline"] == "No verdict"
+    assert "md gives no numbers on hot frames" in verdict["text"]
+    assert not verdict["usable"]
+
+
+ONE_SAMPLER = {"random": "md", "fps": "md"}
+ONE_SAMPLER_ROWS = [
+    row("random", 100, "md", (0.07, 0.08, 0.075)),
+    row("random", 400, "md", (0.050, 0.052, 0.051)),
+    row("fps", 100, "md", (0.06, 0.07, 0.065)),
+    row("fps", 400, "md", (0.030, 0.031, 0.029)),
+]
+
+
+def test_selections_of_one_sampler_are_ranked_on_its_frames() -> None:
+    compare = of_rows(ONE_SAMPLER_ROWS, ONE_SAMPLER)
+    assert [a["name"] for a in compare["generality"]["arms"]] == ["random", "fps"]
+    verdict = comparison_verdict(compare, [], 0.1)
+    assert verdict["headline"] == "Most accurate on md frames: fps"
+    lines = verdict["text"].splitlines()
+    assert lines[0].startswith("Most accurate on md frames: fps. At 400 labelled frames an arm its")
+    assert "RMSE is 0.030 ± 0.001 eV/Å" in lines[0]
+    assert lines[0].endswith("random is the worst with 0.051 ± 0.001, 1.7 times as much.")
+    assert "frames of fps the error on md frames goes from 0.065" in verdict["text"]
+    assert "more data made it more accurate." in verdict["text"]
+    assert "general" not in verdict["text"]
+    assert verdict["usable"]
+    # Test frames of another sampler are others' frames.
+    rows = ONE_SAMPLER_ROWS + [
+        row(arm, size, "hot", (0.2, 0.2, 0.2)) for arm in ONE_SAMPLER for size in (100, 400)
+    ]
+    assert comparison_verdict(of_rows(rows, ONE_SAMPLER), [], 0.1)["headline"].startswith(
+        "Most general"
+    )
+
+
+def test_report_of_selections_of_one_sampler(tmp_path: Path) -> None:
+    summary = report_case.build(tmp_path, 8)
+    summary |= {"kind": "compare", "compare": of_rows(ONE_SAMPLER_ROWS, ONE_SAMPLER)}
+    summary["verdict"] = comparison_verdict(summary["compare"], [], 0.1)
+    report_case.write(tmp_path, copy.deepcopy(summary))
+    page = write_report(tmp_path).read_text()
+    assert 'id="learning-by-size"' in page
+    assert "could not be made" not in page
+    console = Console(width=150, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_summary(summary, console)
+    text = console.export_text()
+    assert "0.030 ± 0.001" in text
+    assert "more accurate" in text
+
+
+def test_usable_says_what_is_known_of_the_dynamics() -> None:
+    rows = [row(arm, 100, t, (0.03, 0.03, 0.03)) for arm in THREE for t in THREE]
+    compare = of_rows(rows, THREE)
+
+    def last(runs: list[dict[str, Any]]) -> str:
+        return comparison_verdict(compare, runs, 0.1)["text"].splitlines()[-1]
+
+    assert last([]).endswith("test set: md, metamd, nms; no dynamics were run.")
+    broken = [{"train": n, "intact": k == 1, "time_ps": 1.0} for n in THREE for k in (0, 1)]
+    assert last(broken) == (
+        "None is usable: md's errors are within 0.1 eV/Å on every test set, but 1 of 2 dynamics "
+        "fail."
+    )
+    intact = [{"train": n, "intact": True, "time_ps": 1.0} for n in THREE]
+    assert last(intact).endswith("with all dynamics intact: md, metamd, nms.")
+    assert last(intact[:2]).endswith("md, metamd, nms; no dynamics were run with nms.")
+
+
+def test_nearest_is_told_from_the_criterion() -> None:
+    rows = [row("md", 100, t, (0.1004,) * 3) for t in ("md", "nms")]
+    text = comparison_verdict(of_rows(rows, {"md": "md"}), [], 0.1)["text"]
+    assert "md comes nearest with 0.1004 eV/Å" in text
+
+
+def test_equal_arms_have_no_worst() -> None:
+    """None that is the worst at the same error, by less than chance, or by a few per cent."""
+    for metamd, nms in (
+        ((0.08, 0.08, 0.08), (0.08, 0.08, 0.08)),
+        ((0.12, 0.06, 0.12), (0.07, 0.09, 0.08)),
+        ((0.084, 0.085, 0.084), (0.080, 0.081, 0.080)),
+    ):
+        rows = [row("metamd", 100, t, metamd) for t in THREE]
+        rows += [row("nms", 100, t, nms) for t in THREE]
+        text = comparison_verdict(of_rows(rows, {"metamd": "metamd", "nms": "nms"}), [], 0.1)[
+            "text"
+        ]
+        assert "is the worst" not in text
+        assert "The difference between" in text
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_trends_of_no_effect_are_one_in_twenty(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    called = 0
+    for _ in range(2000):
+        first, last = (mean_and_spread(v) for v in rng.normal(size=(2, seeds)))
+        points = [{"foreign_ev_per_ang": v, "own_ev_per_ang": v} for v in (first, last)]
+        called += _trend(points)["trend"] != "unclear"
+    assert called / 2000 == pytest.approx(0.05, abs=0.015)
 
 
 def test_report_of_a_comparison(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from metamd.validate.errors import (
     prediction_errors,
 )
 from metamd.validate.sampling import arm_energies, arm_numbers, energy_zero
-from metamd.validate.verdict import verdict
+from metamd.validate.verdict import number_beside, picoseconds, verdict
 
 ETHANOL = molecule("CH3CH2OH")
 SYMBOLS = tuple(ETHANOL.get_chemical_symbols())
@@ -315,6 +315,64 @@ def test_verdict_not_usable_for_errors_for_dynamics_and_for_nan():
 
 def test_verdict_at_the_criterion_is_usable():
     assert verdict({"cross_errors": [entry("a", "a", 0.1)]}, 0.1).usable
+
+
+def test_a_set_without_numbers_is_worse_than_any_error():
+    """The model that fails on a set has no error there, and looked the best on the rest."""
+    summary = {
+        "arms": ARMS,
+        "cross_errors": [
+            entry("md", "md", 0.03),
+            entry("metamd", "md", 0.05),
+            entry("metamd", "metamd", 0.08),
+        ],
+    }
+    found = verdict(summary, 0.1)
+    assert found.text.startswith("Usable: the model trained on metamd.")
+    assert "trained on md is not usable: it gives no numbers on metamd frames." in found.text
+    # No model at all has numbers on the set, or one seed of two has none.
+    failed = {"check": "errors of md, seed 2, on metamd", "reason": "NaN", "train": "md", "seed": 2}
+    for errors in (
+        [entry("md", "md", 0.03)],
+        [entry("md", "md", 0.03), entry("md", "metamd", 0.05)],
+    ):
+        found = verdict(
+            {"cross_errors": errors, "failed_checks": [failed | {"test": "metamd"}]}, 0.1
+        )
+        assert not found.usable
+        assert "The best, trained on md, gives no numbers on metamd frames." in found.text
+    # An ensemble that could not be opened is not passed over.
+    found = verdict({"cross_errors": [entry("a", "a", 0.03)], "failed_checks": [failed]}, 0.1)
+    assert "The model trained on md is not usable: it gives no numbers on a frames." in found.text
+
+
+def test_without_numbers_ranks_behind_a_large_error():
+    errors = [entry("a", "x", 0.02), entry("b", "x", 0.5), entry("b", "y", 0.9)]
+    text = verdict({"cross_errors": errors}, 0.1).text
+    assert "The best, trained on b, has 0.90 eV/Å on y frames." in text
+    assert "trained on a fails: it gives no numbers on y frames." in text
+
+
+@pytest.mark.parametrize(
+    ("value", "criterion", "text"),
+    [(0.1049, 0.1, "0.105"), (0.1045, 0.104, "0.1045"), (0.10004, 0.1, "0.10004"),
+     (0.1, 0.1, "0.10"), (0.26, 0.1, "0.26"), (0.0502, 0.05, "0.0502")],
+)  # fmt: skip
+def test_an_error_is_told_from_the_criterion(value: float, criterion: float, text: str):
+    assert number_beside(value, criterion) == text
+    if value > criterion:
+        assert (
+            f"has {text} eV/Å"
+            in verdict({"cross_errors": [entry("a", "a", value)]}, criterion).text
+        )
+
+
+def test_long_times_have_no_exponent():
+    times = (0.123, 2.14, 9.96, 12.4, 123.4, 1234.0)
+    assert [picoseconds(t) for t in times] == ["0.12", "2.1", "10", "12", "123", "1234"]
+    runs = [run("a", 300, False, 123.4)]
+    found = verdict({"cross_errors": [entry("a", "a", 0.02)], "stability": runs}, 0.1)
+    assert "first after 123 ps at 300 K" in found.text
 
 
 def test_citations_are_known_and_complete():

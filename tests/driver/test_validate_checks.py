@@ -195,6 +195,32 @@ def test_nve_that_blows_up_is_said():
     assert "EMT: drift / meV/(atom ps)" in check.numbers
 
 
+class NoNumbers(EMT):
+    """A model that is broken from the start."""
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.results["energy"] = float("nan")
+
+
+class NoStart(EMT):
+    def calculate(self, *args, **kwargs):
+        raise CalculationFailed("no SCF")
+
+
+def test_nve_without_energy_at_the_start_costs_that_model_only():
+    copper = bulk("Cu", cubic=True)
+    calculators = {"reference": EMT(), "nan": NoNumbers(), "fails": NoStart(), "other": EMT()}
+    check = nve_check(calculators, copper, steps=20, stride=5)
+    assert list(check.curves) == ["reference", "other"]
+    assert check.notes == [
+        "nan: no energy at the start: it is no number",
+        "fails: no energy at the start: no SCF",
+    ]
+    with pytest.raises(TaskError, match="nan: no energy at the start"):
+        nve_check({"nan": NoNumbers()}, copper, steps=20, stride=5)
+
+
 def gas(n_frames: int = 20, skewed: bool = False) -> Frames:
     rng = np.random.default_rng(5)
     cell = np.array([[9.0, 0, 0], [0, 10.0, 0], [0, 0, 11.0]])

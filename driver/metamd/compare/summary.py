@@ -105,6 +105,7 @@ def _add_validation(
         for size, found in state.validation.items()
         for row in found.cross_errors
     ]
+    compare["tests"] = list(state.test_files)
     compare["generality"] = generality(compare)
     if full in state.validation:
         found = state.validation[full]

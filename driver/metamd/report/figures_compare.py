@@ -24,6 +24,7 @@ def learning_by_size(material: Material) -> Figure | None:
         for arm in arms
         for kind in ("foreign", "own")
         for point in arm["curve"]
+        if point[f"{kind}_ev_per_ang"] is not None
     ]
 
     def draw(canvas: MplFigure) -> None:
@@ -44,7 +45,8 @@ def learning_by_size(material: Material) -> Figure | None:
                     color=colours.get(name, INK),
                 )
             axes.plot([], [], "o", color=colours.get(name, INK), label=name)
-        axes.plot([], [], "-", color=INK, label="on others' frames")
+        if any(kind == "foreign" for _, kind, _, _ in points):
+            axes.plot([], [], "-", color=INK, label="on others' frames")
         axes.plot([], [], ":", color=INK, label="on its own frames")
         if limit is not None:
             axes.axhline(limit, color=INK, linewidth=0.9, linestyle="--", label="criterion")
@@ -77,7 +79,7 @@ def learning_by_size(material: Material) -> Figure | None:
 
 def generality(material: Material) -> Figure | None:
     """Every seed's error on the others' frames, by arm."""
-    arms = _arms(material)[::-1]
+    arms = [arm for arm in _arms(material)[::-1] if arm["foreign_ev_per_ang"] is not None]
     if not arms:
         return None
     colours = colour_of(trains(material))

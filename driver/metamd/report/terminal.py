@@ -52,7 +52,9 @@ def _generality(arms: list[dict[str, Any]]) -> Table:
     for name in ("frames", "on its own frames", "on others' frames"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("with more data")
-    words = {"better": "more general", "worse": "less general", "unclear": "no clear change"}
+    # Arms of one sampler have no others' frames.
+    what = "general" if any(arm.get("foreign_ev_per_ang") for arm in arms) else "accurate"
+    words = {"better": f"more {what}", "worse": f"less {what}", "unclear": "no clear change"}
     for arm in arms:
         table.add_section()
         for k, point in enumerate(arm.get("curve") or []):

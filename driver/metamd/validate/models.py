@@ -37,7 +37,9 @@ from metamd.validate.sampling import overlap_check
 class Validation:
     """``cross_errors``, ``stability`` and ``checks`` as in ``summary.json``.
 
-    ``failures`` are the checks that gave no result: ``check`` and ``reason``.  Paths are whole.
+    ``failures`` are the checks that gave no result: ``check`` and ``reason``; of a model that
+    gives no numbers also ``train``, ``seed`` and, where it is one set only, ``test``.  Paths are
+    whole.
     """
 
     cross_errors: list[dict[str, Any]]
@@ -113,6 +115,8 @@ class _Stage:
         self.executor, self.clusters = executor, clusters
         self.checks: list[dict[str, Any]] = []
         self.failures: list[dict[str, Any]] = []
+        #: Test sets of which predictions lie on disk, by model.
+        self.predicted: dict[ModelFile, set[str]] = {}
 
     def judged(self) -> Validation:
         wanted = self.config.checks
@@ -135,22 +139,30 @@ class _Stage:
         except MetamdError as error:
             self._fail(what, str(error))
 
-    def _fail(self, what: str, reason: str) -> None:
-        self.failures.append({"check": what, "reason": reason})
+    def _fail(self, what: str, reason: str, **about: Any) -> None:
+        self.failures.append({"check": what, "reason": reason, **about})
 
     def _errors(self) -> tuple[list[dict[str, Any]], list[ModelFile]]:
         """Cross errors, and the models that could be opened and know the structure's elements."""
         tests = self.tests if self.config.checks_frames else {}
         todo = [self.plan.errors(model, tests) for model in self.models]
         rows, usable = [], []
+        wanted = "cross_errors" in self.config.checks
         for model, outcome in zip(self.models, self.executor.run("validate", todo), strict=True):
             name = f"{model.train}, seed {model.seed}"
+            # The verdict counts a set without numbers against the model, where errors were asked.
+            about = {"train": model.train, "seed": model.seed} if wanted else {}
             if isinstance(outcome, Failure):
-                self._fail(f"model {name}", outcome.reason)
+                self._fail(f"model {name}", outcome.reason, **about)
                 continue
+            self.predicted[model] = set(outcome["tests"])
             for test, numbers in outcome["tests"].items():
                 rows.append((model.train, test, model.seed, Errors(**numbers)))
             for test, reason in outcome["failures"].items():
+                by_model = about | {"test": test} if about else {}
+                self._fail(f"errors of {name}, on {test}", reason, **by_model)
+            # Tasks that were done by an earlier version have none.
+            for test, reason in outcome.get("unlabelled", {}).items():
                 self._fail(f"errors of {name}, on {test}", reason)
             if outcome["missing"]:
                 self._fail(
@@ -159,7 +171,7 @@ class _Stage:
                 )
             else:
                 usable.append(model)
-        table = cross_errors(rows) if "cross_errors" in self.config.checks else []
+        table = cross_errors(rows) if wanted else []
         for row in table:
             row["predictions"] = [
                 {"seed": seed, "path": str(folder / f"{row['test']}.npz")}
@@ -247,15 +259,28 @@ class _Stage:
     def _clusters(self, ensembles: Ensembles) -> dict[str, Any]:
         """Error by cluster over all test frames, of each ensemble's first member."""
         assert self.clusters is not None
-        sets = {name: frames for name, frames in self._sets().items() if frames.labelled}
+        first = [members[0] for members in ensembles.values()]
+        sets = {
+            name: frames
+            for name, frames in self._sets().items()
+            if frames.labelled and self._all_predict(name, first)
+        }
         if not sets:
-            raise DataError("No labelled test frames to cluster.")
+            raise DataError("No labelled test frames on which every model gives numbers.")
         together = concatenate(list(sets.values()))
         errors = {
             train: np.concatenate([self._frame_errors(members[0], n, f) for n, f in sets.items()])
             for train, members in ensembles.items()
         }
         return cluster_check(self.clusters(together), errors).as_dict()
+
+    def _all_predict(self, test: str, models: Sequence[ModelFile]) -> bool:
+        """Whether the models can be compared on a test set; if not, that is listed."""
+        without = [m for m in models if test not in self.predicted[m]]
+        if without:
+            names = " and ".join(f"{m.train}, seed {m.seed}" for m in without)
+            self._fail(f"error by cluster, on {test}", f"no predictions of {names}")
+        return not without
 
     def _frame_errors(self, model: ModelFile, test: str, frames: Frames) -> Any:
         with np.load(self.plan.errors_folder(model) / f"{test}.npz", allow_pickle=False) as data:
@@ -271,16 +296,19 @@ def model_errors(
 ) -> dict[str, Any]:
     """Task: errors of one model on every test set; its predictions are kept for the report.
 
-    Returns: ``tests`` (errors by test set), ``failures`` (reasons by test set) and ``missing``
-        (elements of the structure that the model does not know).
+    Returns: ``tests`` (errors by test set), ``failures`` (reasons by test set that the model gives
+        no numbers on), ``unlabelled`` (reasons by test set that has none to compare with) and
+        ``missing`` (elements of the structure that the model does not know).
     """
     known = known_elements(Path(model))
-    table, failures = {}, {}
+    table, failures, unlabelled = {}, {}, {}
     for name, path in tests.items():
         try:
-            frames = load_npz(Path(path))
-            if not len(frames):
-                raise DataError(f"{name}: an empty test set.")
+            frames = _comparable(name, load_npz(Path(path)))
+        except MetamdError as error:
+            unlabelled[name] = str(error)
+            continue
+        try:
             found = predict([model], frames)
             assert found.energy is not None
             energy, forces = found.energy[0], found.forces[0]
@@ -292,4 +320,12 @@ def model_errors(
         save_predictions(folder / f"{name}.npz", energy, forces)
         table[name] = dataclasses.asdict(errors)
     missing = [e for e in elements if e not in known]
-    return {"tests": table, "failures": failures, "missing": missing}
+    return {"tests": table, "failures": failures, "unlabelled": unlabelled, "missing": missing}
+
+
+def _comparable(name: str, frames: Frames) -> Frames:
+    if not len(frames):
+        raise DataError(f"{name}: an empty test set.")
+    if not frames.labelled:
+        raise DataError(f"{name}: has no energies and forces to compare with.")
+    return frames

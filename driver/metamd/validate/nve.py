@@ -11,7 +11,7 @@ from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 
 from metamd.disk import is_disk_full
-from metamd.errors import InputError
+from metamd.errors import InputError, TaskError
 from metamd.frames import Array
 from metamd.units import KB_EV_PER_K, MEV_PER_EV
 from metamd.validate.check import Check
@@ -30,6 +30,9 @@ def nve_energies(
 
     Velocities are drawn at twice the temperature, since half of it goes into the potential
     energy of a relaxed structure.
+
+    Raises:
+        TaskError: there is no energy at the start.
     """
     if steps < stride or timestep_fs <= 0:
         raise InputError("An NVE run needs a positive time step and at least stride steps.")
@@ -44,18 +47,22 @@ def nve_energies(
     time, energy = [], []
     dynamics = VelocityVerlet(image, timestep_fs * units.fs)
     for k in range(0, steps + 1, stride):
-        if k:
-            try:
+        try:
+            if k:
                 dynamics.run(stride)
-            except (MemoryError, ImportError):
+            total = float(image.get_total_energy())
+        except (MemoryError, ImportError):
+            raise
+        except Exception as error:
+            if is_disk_full(error):
                 raise
-            except Exception as error:
-                if is_disk_full(error):
-                    raise
-                # A model that has blown up makes calculators fail in many ways: the run ends here.
-                break
-        total = float(image.get_total_energy())
+            if not k:
+                raise TaskError(f"no energy at the start: {error}") from error
+            # A model that has blown up makes calculators fail in many ways: the run ends here.
+            break
         if not np.isfinite(total):
+            if not k:
+                raise TaskError("no energy at the start: it is no number")
             break
         time.append(k * timestep_fs * 1e-3)
         energy.append(total)
@@ -72,6 +79,9 @@ def nve_check(calculators: Mapping[str, Any], atoms: Atoms, **settings: Any) -> 
 
     Returns:
         A Check with the drift (meV per atom and ps) and the RMS fluctuation about it (meV/atom).
+
+    Raises:
+        TaskError: no calculator gives an energy at the start.
     """
     curves: dict[str, tuple[Array, Array]] = {}
     numbers: dict[str, float | None] = {}
@@ -80,7 +90,11 @@ def nve_check(calculators: Mapping[str, Any], atoms: Atoms, **settings: Any) -> 
     step_ps = float(settings.get("timestep_fs", 0.5)) * 1e-3
     planned = int(settings.get("steps", 2000)) // stride * stride * step_ps
     for name, calculator in calculators.items():
-        time, energy = nve_energies(atoms, calculator, **settings)
+        try:
+            time, energy = nve_energies(atoms, calculator, **settings)
+        except TaskError as error:
+            notes.append(f"{name}: {error}")
+            continue
         per_atom = (energy - energy[0]) * MEV_PER_EV / len(atoms)
         curves[name] = time, per_atom
         if time[-1] < planned - 0.5 * step_ps:
@@ -90,6 +104,8 @@ def nve_check(calculators: Mapping[str, Any], atoms: Atoms, **settings: Any) -> 
             rest = per_atom - np.polyval(np.polyfit(time, per_atom, 1), time)
             numbers[f"{name}: drift / meV/(atom ps)"] = slope
             numbers[f"{name}: fluctuation / meV/atom"] = float(rest.std())
+    if not curves:
+        raise TaskError("; ".join(notes) or "no potential to run")
     return Check(
         key="nve",
         title="Energy conservation",

@@ -67,7 +67,7 @@ def nve_task(folder: Path, system: dict[str, Any], settings: dict[str, Any]) -> 
     """Task: energy conservation of every potential that ASE calls without starting a program."""
     calculators = _calculators(system)
     check = nve_check(calculators, _atoms(system), **settings)
-    return {"checks": [check.as_dict() | {"has_reference": REFERENCE in calculators}]}
+    return {"checks": [check.as_dict() | {"has_reference": REFERENCE in check.curves}]}
 
 
 def trajectory_task(

@@ -2,7 +2,8 @@
 
 Computed from the numbers of ``summary.json`` alone, in words that a person can check against its
 tables.  A model is usable when its force RMSE (mean over seeds) is at most the criterion on
-*every* test set, and every dynamics run with it stayed intact.
+*every* test set, and every dynamics run with it stayed intact.  A test set on which one of its
+seeds gives no numbers is worse than any error.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 
 #: Below this ratio a difference between two samplers is not called one.
 NOTEWORTHY_RATIO = 1.1
+#: Of an error that is told from the criterion.
+MOST_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -41,21 +44,27 @@ class _Model:
     worst_ev_per_ang: float
     worst_test: str
     failing: tuple[tuple[str, float], ...]
+    missing: tuple[str, ...]
     runs: int
     broken: tuple[Mapping[str, Any], ...]
     intact: tuple[Mapping[str, Any], ...]
 
     @property
     def usable(self) -> bool:
-        return not self.failing and not self.broken
+        return not self.failing and not self.missing and not self.broken
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Ascends from the best: the error counts where no test set is without numbers."""
+        return len(self.missing), self.worst_ev_per_ang
 
 
 def verdict(summary: Mapping[str, Any], criterion_ev_per_ang: float) -> Verdict:
     """Judge the models.
 
     Args:
-        summary: the parts ``cross_errors``, ``stability``, ``arms`` and ``datasets`` of
-            ``summary.json``; any may be missing.
+        summary: the parts ``cross_errors``, ``failed_checks``, ``stability``, ``arms`` and
+            ``datasets`` of ``summary.json``; any may be missing.
         criterion_ev_per_ang: the largest force RMSE a usable model may have, eV/A.
 
     Returns:
@@ -69,46 +78,48 @@ def verdict(summary: Mapping[str, Any], criterion_ev_per_ang: float) -> Verdict:
             "No verdict: no errors have been computed on held-out frames.",
             criterion_ev_per_ang,
         )
-    good = [m for m in models if m.usable]
-    best = min(models, key=lambda m: m.worst_ev_per_ang)
-    parts = []
-    if good:
-        # Best first: the smallest error on its own worst test set.
-        good.sort(key=lambda m: m.worst_ev_per_ang)
-        parts.append(
-            f"Usable: the model trained on {good[0].name}. Its force RMSE is at most "
-            f"{_number(good[0].worst_ev_per_ang)} eV/Å (on {good[0].worst_test} frames), within "
-            f"the {criterion_ev_per_ang:g} eV/Å asked for. {_dynamics(good[0])}"
-        )
-        parts += [f"The model trained on {m.name} is usable too." for m in good[1:]]
-    else:
-        if best.failing:
-            parts.append(
-                f"Not usable: no model stays below a force RMSE of {criterion_ev_per_ang:g} eV/Å "
-                f"on every test set. The best, trained on {best.name}, has "
-                f"{_number(best.worst_ev_per_ang)} eV/Å on {best.worst_test} frames."
-            )
-        else:
-            parts.append(
-                f"Not usable: the model trained on {best.name} has small errors "
-                f"(at most {_number(best.worst_ev_per_ang)} eV/Å), but its dynamics fail."
-            )
+    models.sort(key=lambda m: m.rank)
+    good, best = [m for m in models if m.usable], models[0]
+    parts = _usable(good, criterion_ev_per_ang) if good else [_none(best, criterion_ev_per_ang)]
     for model in models:
         if model.usable:
             continue
-        if not good and model is best and len(model.failing) == 1 and not model.broken:
-            # Its error is already said.
+        said = len(model.failing) + len(model.missing) == 1 and not model.broken
+        if not good and model is best and said:
             parts[0] += " " + _dynamics(model)
         else:
-            parts.append(_why_not(model, bool(good)))
+            parts.append(_why_not(model, bool(good), criterion_ev_per_ang))
     parts += sampling_worth(summary)
     return Verdict(bool(good), "\n".join(p for p in parts if p), criterion_ev_per_ang)
+
+
+def _usable(good: Sequence[_Model], criterion: float) -> list[str]:
+    best = good[0]
+    return [
+        f"Usable: the model trained on {best.name}. Its force RMSE is at most "
+        f"{number_beside(best.worst_ev_per_ang, criterion)} eV/Å (on {best.worst_test} frames), "
+        f"within the {criterion:g} eV/Å asked for. {_dynamics(best)}",
+        *(f"The model trained on {m.name} is usable too." for m in good[1:]),
+    ]
+
+
+def _none(best: _Model, criterion: float) -> str:
+    worst = number_beside(best.worst_ev_per_ang, criterion)
+    if not best.failing and not best.missing:
+        return (
+            f"Not usable: the model trained on {best.name} has small errors "
+            f"(at most {worst} eV/Å), but its dynamics fail."
+        )
+    lead = f"Not usable: no model stays below a force RMSE of {criterion:g} eV/Å on every test set."
+    if best.missing:
+        return f"{lead} The best, trained on {best.name}, {no_numbers(best.missing)}."
+    return f"{lead} The best, trained on {best.name}, has {worst} eV/Å on {best.worst_test} frames."
 
 
 def sampling_worth(summary: Mapping[str, Any]) -> list[str]:
     """Sentences that compare the MD-trained with the MetaMD-trained model, test set by test set."""
     method = _methods(summary)
-    error = {(e["train"], e["test"]): _mean(e) for e in summary.get("cross_errors") or []}
+    error = _errors(summary)
     trains = list(dict.fromkeys(train for train, _ in error))
     tests = list(dict.fromkeys(test for _, test in error))
     sentences = []
@@ -116,7 +127,7 @@ def sampling_worth(summary: Mapping[str, Any]) -> list[str]:
         for biased in (t for t in trains if method.get(t) == "metamd"):
             ratios = []
             for test in tests:
-                a, b = error.get((plain, test), math.nan), error.get((biased, test), math.nan)
+                a, b = error[plain, test], error[biased, test]
                 if math.isfinite(a) and math.isfinite(b) and b > 0:
                     ratios.append((test, a, b, a / b))
             # MetaMD frames first: there the difference shows.
@@ -134,21 +145,42 @@ def _worth(plain: str, biased: str, ratios: list[tuple[str, float, float, float]
     )
 
 
+def _errors(summary: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Force RMSE by train and test set, eV/A; infinite where a model gives no numbers."""
+    found = {(str(e["train"]), str(e["test"])): _mean(e) for e in summary.get("cross_errors") or []}
+    failed = [
+        (str(f["train"]), str(f["test"]))
+        for f in summary.get("failed_checks") or []
+        if f.get("test") is not None
+    ]
+    pairs = [*found, *failed]
+    trains = dict.fromkeys(train for train, _ in pairs)
+    # None of its models could be opened.
+    trains |= dict.fromkeys(
+        str(f["train"]) for f in summary.get("failed_checks") or [] if f.get("train") is not None
+    )
+    tests = dict.fromkeys(test for _, test in pairs)
+    # The mean over the other seeds says nothing of the one that failed.
+    found |= dict.fromkeys(failed, math.inf)
+    return {(a, b): found.get((a, b), math.inf) for a in trains for b in tests}
+
+
 def _models(summary: Mapping[str, Any], criterion: float) -> list[_Model]:
     errors: dict[str, list[tuple[str, float]]] = {}
-    for entry in summary.get("cross_errors") or []:
-        errors.setdefault(str(entry["train"]), []).append((str(entry["test"]), _mean(entry)))
+    for (train, test), value in _errors(summary).items():
+        errors.setdefault(train, []).append((test, value))
     models = []
     for train, tests in errors.items():
-        # A NaN is worse than any number.
-        worst_test, worst = max(tests, key=lambda t: math.inf if math.isnan(t[1]) else t[1])
+        finite = [t for t in tests if math.isfinite(t[1])]
+        worst_test, worst = max(finite, key=lambda t: t[1], default=("", math.inf))
         runs = [s for s in summary.get("stability") or [] if str(s.get("train")) == train]
         models.append(
             _Model(
                 name=train,
-                worst_ev_per_ang=math.inf if math.isnan(worst) else worst,
+                worst_ev_per_ang=worst,
                 worst_test=worst_test,
-                failing=tuple(t for t in tests if not t[1] <= criterion),
+                failing=tuple(t for t in finite if t[1] > criterion),
+                missing=tuple(test for test, value in tests if not math.isfinite(value)),
                 runs=len(runs),
                 broken=tuple(s for s in runs if not s.get("intact")),
                 intact=tuple(s for s in runs if s.get("intact")),
@@ -157,23 +189,23 @@ def _models(summary: Mapping[str, Any], criterion: float) -> list[_Model]:
     return models
 
 
-def _why_not(model: _Model, others_usable: bool) -> str:
+def _why_not(model: _Model, others_usable: bool, criterion: float) -> str:
     reasons = []
     if model.failing:
-        sets = _and(f"{_number(value)} eV/Å on {test}" for test, value in model.failing)
+        sets = _and(f"{number_beside(v, criterion)} eV/Å on {test}" for test, v in model.failing)
         reasons.append(f"its force RMSE is {sets} frames")
+    if model.missing:
+        reasons.append(f"it {no_numbers(model.missing)}")
     if model.broken:
         reasons.append(_failures(model.broken, model.runs))
     lead = "is not usable" if others_usable else "fails"
     text = f"The model trained on {model.name} {lead}: {', and '.join(reasons)}."
-    if not model.broken and model.failing:
-        text += " " + _dynamics(model)
-    return text
+    return text if model.broken else f"{text} {_dynamics(model)}"
 
 
 def _failures(broken: Sequence[Mapping[str, Any]], runs: int) -> str:
     first = min(broken, key=lambda s: _time(s))
-    when = f"first after {_time(first):.2g} ps at {_kelvin(first)}"
+    when = f"first after {picoseconds(_time(first))} ps at {_kelvin(first)}"
     if first.get("failure"):
         when += f": {first['failure']}"
     temperatures = _and(dict.fromkeys(_kelvin(s) for s in broken))
@@ -189,7 +221,7 @@ def _dynamics(model: _Model) -> str:
     length = min(_time(s) for s in model.intact)
     many = "Both" if model.runs == 2 else f"All {model.runs}"
     plural = "Its dynamics" if model.runs == 1 else f"{many} dynamics with it"
-    return f"{plural} stayed intact (at {temperatures}, {length:.3g} ps)."
+    return f"{plural} stayed intact (at {temperatures}, {picoseconds(length, 3)} ps)."
 
 
 def _methods(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -205,7 +237,7 @@ def _methods(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _mean(entry: Mapping[str, Any]) -> float:
     value = (entry.get("force_rmse_ev_per_ang") or {}).get("mean")
-    return math.nan if value is None else float(value)
+    return math.inf if value is None or math.isnan(value) else float(value)
 
 
 def _time(run: Mapping[str, Any]) -> float:
@@ -217,10 +249,36 @@ def _kelvin(run: Mapping[str, Any]) -> str:
     return "an unknown temperature" if value is None else f"{float(value):g} K"
 
 
+def no_numbers(tests: Sequence[str]) -> str:
+    """What is said of a model that fails on test sets."""
+    return f"gives no numbers on {_and(tests)} frames"
+
+
+def number_beside(value: float, criterion: float, decimals: int | None = None) -> str:
+    """An error, with more decimals where rounding would put it at or beyond the criterion.
+
+    Args:
+        decimals: of the number; two significant digits without.
+    """
+    text = _number(value) if decimals is None else f"{value:.{decimals}f}"
+    if _side(float(text), criterion) == _side(value, criterion):
+        return text
+    more = len(text.partition(".")[2]) + 1
+    return number_beside(value, criterion, more) if more < MOST_DECIMALS else text
+
+
+def _side(value: float, criterion: float) -> int:
+    return (value > criterion) - (value < criterion)
+
+
+def picoseconds(time_ps: float, digits: int = 2) -> str:
+    """A time to so many significant digits, without an exponent."""
+    whole = time_ps >= 10 ** (digits - 1)
+    return f"{time_ps:.0f}" if whole else f"{time_ps:.{digits}g}"
+
+
 def _number(value: float) -> str:
     """Two significant digits, and never fewer than two decimals below 10."""
-    if not math.isfinite(value):
-        return "not a number of"
     return f"{value:.2f}" if value >= 0.095 else f"{value:.2g}"
 
 
