@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def load_pool(
             systems below it.
         type_map: elements of types, ``Na,Cl``, for LAMMPS dumps and DeePMD systems without them.
         align: shift energies of other zeros to those of the first file.
-        energies: check energies (and align them).
+        energies: check energies (and align them); where not, labels that some files lack go.
         warn: takes what loaders warn of, a torn last frame say.
 
     Frames of several files get the column ``file``, the number of their file from 0: steps of one
@@ -50,20 +51,9 @@ def load_pool(
     """
     files = _expanded(paths)
     elements = _type_map(type_map, files)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
+    with _passed_on(warn):
         parts = [load_frames(f, elements if takes_type_map(f) else None) for f in files]
-    for warning in said:
-        if issubclass(warning.category, UserWarning):
-            warn(str(warning.message))
-    if energies:
-        for part in parts:
-            check_energies(part)
-        pool = concatenate(align_zeros(parts) if align else parts)
-        if not align:
-            check_same_zero(parts)
-    else:
-        pool = concatenate(parts)
+        pool = _joined(parts, align, energies)
     where, first = [], 0
     for part in parts:
         where.append({"path": part.source, "first": first, "frames": len(part)})
@@ -71,6 +61,31 @@ def load_pool(
     if len(parts) > 1:
         pool = pool.with_info(file=np.repeat(np.arange(len(parts)), [len(p) for p in parts]))
     return pool, where
+
+
+@contextmanager
+def _passed_on(warn: Callable[[str], None]) -> Iterator[None]:
+    """What is warned of inside goes to ``warn``, before an error if there is one."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for warning in said:
+                if issubclass(warning.category, UserWarning):
+                    warn(str(warning.message))
+
+
+def _joined(parts: Sequence[Frames], align: bool, energies: bool) -> Frames:
+    """One pool of all parts; labels must belong together where energies count."""
+    if not energies:
+        return concatenate(parts, drop_labels=True)
+    for part in parts:
+        check_energies(part)
+    pool = concatenate(align_zeros(parts) if align else parts)
+    if not align:
+        check_same_zero(parts)
+    return pool
 
 
 def _type_map(text: str, files: Sequence[Path]) -> list[str] | None:

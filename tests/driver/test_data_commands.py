@@ -107,6 +107,24 @@ def test_several_files_are_one_pool(files: dict[str, Path], tmp_path: Path) -> N
     )
 
 
+def test_labels_that_one_file_lacks_are_not_lost_silently(tmp_path: Path) -> None:
+    """Forces of a file must not vanish because another has none."""
+    full, bare = chain(40), replace(chain(40, 1), forces=None)
+    paths = [save_npz(full, tmp_path / "full.npz"), save_npz(bare, tmp_path / "bare.npz")]
+    with pytest.raises(DataError, match=r"bare\.npz: has no forces, .*full\.npz has\."):
+        run("export", *paths, "-o", tmp_path / "out.xyz")
+    assert not (tmp_path / "out.xyz").exists()
+    # Work on distances needs no labels.
+    run("pca", *paths, "-o", tmp_path / "pca.dat")
+    shares = replace(chain(40, 1), atomic_energy=np.zeros((40, 4)))
+    said: list[str] = []
+    pool, _ = load_pool([paths[0], save_npz(shares, tmp_path / "s.npz")], warn=said.append)
+    assert pool.labelled
+    assert pool.atomic_energy is None
+    assert said == [f"{paths[0]}: has no atomic energies, {tmp_path / 's.npz'} has; they are left "
+                    "out."]  # fmt: skip
+
+
 def test_cluster_error_from_stored_predictions(files: dict[str, Path], tmp_path: Path) -> None:
     frames = chain()
     assert frames.forces is not None
@@ -203,7 +221,7 @@ def test_a_type_map_is_used_or_refused(files: dict[str, Path], tmp_path: Path) -
         with pytest.raises(DataError, match="frame 0 has no element column; give the type map"):
             run("export", path, "-o", tmp_path / "out.xyz")
     # Beside a dump other files keep their elements.
-    pool, _ = load_pool([zipped, files["npz"]], "C,O,H")
+    pool, _ = load_pool([zipped, files["npz"]], "C,O,H", energies=False)
     assert pool.symbols == tuple("CCOH")
     for kind in ("npz", "extxyz", "deepmd"):
         with pytest.raises(InputError, match=r"--type-map C,O,H: .* has its own elements"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import shutil
 from pathlib import Path
 
 import dpdata
@@ -127,6 +128,15 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
         load_frames(tmp_path / "broken.xyz")
     with pytest.raises(DataError, match=r"atoms 1 \(H\) and 2 \(H\) are 0\.300 A apart"):
         check_distances(np.array([[0, 0, 0], [0, 0, 0.3]]), ["H", "H"], "start.xyz")
+
+
+def test_a_deepmd_system_with_forces_in_one_set_only_is_refused(tmp_path: Path) -> None:
+    system = save_deepmd(some_frames(False), tmp_path / "system")
+    shutil.copytree(system / "set.000", system / "set.001")
+    assert len(load_frames(system)) == 14
+    (system / "set.001" / "force.npy").unlink()
+    with pytest.raises(DataError, match=r"set\.001: has no forces, .*set\.000 has\."):
+        load_frames(system)
 
 
 def dpdata_system(symbols: str, n: int, seed: int) -> dpdata.LabeledSystem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -202,11 +203,21 @@ def minimum_image(delta: Array, cell: Array) -> Array:
     return np.asarray(best)
 
 
-def concatenate(parts: Sequence[Frames], source: str | None = None) -> Frames:
-    """Join frames of one composition; labels survive where every part has them.
+def concatenate(
+    parts: Sequence[Frames], source: str | None = None, *, drop_labels: bool = False
+) -> Frames:
+    """Join frames of one composition.
+
+    Args:
+        parts: one or more.
+        source: of the joined frames; that of the first by default.
+        drop_labels: leave out, without a word, labels that some parts lack, for work that needs
+            none.
 
     Raises:
-        DataError: no parts, or parts of different atoms or boundary conditions.
+        DataError: no parts, parts of different atoms or boundary conditions, or energies or
+            forces that some parts have and others lack.  Of virials and energies by atom, which
+            few references give, only a warning is given.
     """
     if not parts:
         raise DataError("No frames to join.")
@@ -222,6 +233,8 @@ def concatenate(parts: Sequence[Frames], source: str | None = None) -> Frames:
             )
         if (part.cell is None) != (first.cell is None):
             raise DataError(f"{part.source}: periodic and isolated frames are mixed.")
+    if not drop_labels:
+        _tell_missing_labels(parts)
 
     def joined(name: str) -> Array | None:
         values = [getattr(part, name) for part in parts]
@@ -239,6 +252,19 @@ def concatenate(parts: Sequence[Frames], source: str | None = None) -> Frames:
         info={k: np.concatenate([part.info[k] for part in parts]) for k in sorted(keys)},
         source=source or first.source,
     )
+
+
+def _tell_missing_labels(parts: Sequence[Frames]) -> None:
+    """Refuse energies or forces that only some parts have; warn of other labels that go."""
+    for name in ("energy", "forces", "virial", "atomic_energy"):
+        without = [part.source for part in parts if getattr(part, name) is None]
+        if len(without) in (0, len(parts)):
+            continue
+        having = next(part.source for part in parts if getattr(part, name) is not None)
+        what = f"{without[0]}: has no {name.replace('atomic_energy', 'atomic energies')}"
+        if name in ("energy", "forces"):
+            raise DataError(f"{what}, {having} has.")
+        warnings.warn(f"{what}, {having} has; they are left out.", stacklevel=3)
 
 
 def content_hash(frames: Frames) -> str:
