@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import dpdata
@@ -131,11 +132,27 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
 
 
 def test_a_deepmd_system_with_forces_in_one_set_only_is_refused(tmp_path: Path) -> None:
-    system = save_deepmd(some_frames(False), tmp_path / "system")
+    system = save_deepmd(replace(some_frames(False), info={}), tmp_path / "system")
     shutil.copytree(system / "set.000", system / "set.001")
     assert len(load_frames(system)) == 14
     (system / "set.001" / "force.npy").unlink()
     with pytest.raises(DataError, match=r"set\.001: has no forces, .*set\.000 has\."):
+        load_frames(system)
+
+
+def test_deepmd_systems_keep_their_provenance(tmp_path: Path) -> None:
+    frames = some_frames(False).with_info(arm="hot", temperature_k=500.0, bias_ev=np.arange(7) / 7)
+    system = save_deepmd(frames, tmp_path / "system")
+    back = load_frames(system)
+    assert set(back.info) == {"step", "walker", "arm", "temperature_k", "bias_ev"}
+    for key, column in frames.info.items():
+        np.testing.assert_array_equal(back.info[key], column)
+    # Frames that another program added have none; nor has anyone else's.
+    shutil.copytree(system / "set.000", system / "set.001")
+    with pytest.warns(UserWarning, match=r"provenance\.npz: left out, it has 7 entries for 14"):
+        assert not load_frames(system).info
+    (system / "provenance.npz").write_bytes(b"PK torn")
+    with pytest.raises(DataError, match=r"provenance\.npz: cannot be read"):
         load_frames(system)
 
 

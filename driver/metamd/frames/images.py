@@ -70,7 +70,10 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
     info = {}
     for key in sorted(keys):
         if np.ndim(images[0].info[key]) == 0:
-            info[key] = np.asarray([atoms.info[key] for atoms in images])
+            told = np.asarray([atoms.info[key] for atoms in images])
+            # Objects (None, dictionaries) are no columns of a file.
+            if told.dtype != object:
+                info[key] = told
     return Frames(
         symbols=symbols,
         positions=np.array([atoms.get_positions() for atoms in images]),
