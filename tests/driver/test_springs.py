@@ -98,6 +98,8 @@ def test_pairs_in_either_order() -> None:
             parse_components(wrong)
     with pytest.raises(InputError, match="dimers: has no pair O-O"):
         fit_springs(dimers(sample(50, 0)), 500.0, {"O-O": 1})
+    with pytest.raises(InputError, match="dimers: components C-H=51: there are only 50 distances"):
+        fit_springs(dimers(sample(50, 0)), 500.0, {"C-H": 51})
 
 
 def test_frames_that_have_no_springs_are_refused() -> None:

@@ -178,9 +178,11 @@ def fit_springs(
     Raises:
         DataError: frames of a biased run or of no dynamics at all, too few frames, or distances
             that do not vary.
-        InputError: components for elements that are not there.
+        InputError: components for elements that are not there, or more than distances.
     """
     _refuse_not_thermal(frames)
+    if frames.n_atoms < 2:
+        raise DataError(f"{frames.source}: has one atom; springs are between two.")
     if len(frames) < 10:
         raise DataError(f"{frames.source}: {len(frames)} frames do not make a distribution.")
     given = {pair_name(*pair.split("-")): n for pair, n in (components or {}).items()}
@@ -198,6 +200,11 @@ def fit_springs(
             raise DataError(
                 f"{frames.source}: {pair} distances are {pooled[0]:.6g} A in every frame; rigid "
                 "pairs have no spring."
+            )
+        if given.get(pair, 1) > min(len(pooled), START_DISTANCES):
+            raise InputError(
+                f"{frames.source}: components {pair}={given[pair]}: there are only {len(pooled)} "
+                "distances to fit them to."
             )
         mixture = fit_mixture(pooled, given.get(pair), profile, seed)
         likelihood[pair] = mixture.log_likelihood
