@@ -103,19 +103,59 @@ def _type_map(text: str, files: Sequence[Path]) -> list[str] | None:
 
 
 def write_frames(frames: Frames, path: Path) -> None:
-    """Write frames as the suffix says: .npz, .xyz / .extxyz, or a new DeePMD folder."""
+    """Write frames as the suffix says: .npz, .xyz / .extxyz, or a DeePMD folder; it is new."""
+    refuse_existing("--output", path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".npz":
             save_npz(frames, path)
         elif path.suffix in (".xyz", ".extxyz"):
             save_extxyz(frames, path)
-        elif path.exists():
-            raise InputError(f"--output {path}: is there already; nothing is overwritten.")
         else:
             save_deepmd(frames, path)
     except OSError as error:
-        raise InputError(f"--output {path}: cannot be written ({error.strerror}).") from error
+        raise _unwritable("--output", path, error) from error
+
+
+def refuse_existing(option: str, path: Path | None) -> None:
+    """Refuse an output that is there already: it may be the only copy of labels."""
+    if path is not None and path.exists():
+        raise InputError(f"{option} {path}: is there already; nothing is overwritten.")
+
+
+def check_writable(option: str, path: Path | None, data: Sequence[Path] = ()) -> None:
+    """Refuse, before the work that it is for, a file that cannot be written.
+
+    Results may be written again, but not over ``data``.
+
+    Raises:
+        InputError: one of ``data``, or a file that cannot be opened.
+    """
+    if path is None:
+        return
+    if any(path.resolve() == given.resolve() for given in data):
+        raise InputError(f"{option} {path}: holds the data; nothing is overwritten.")
+    there = path.exists()
+    if there and not (path.is_file() or path.is_dir()):
+        return  # a pipe or a terminal would notice
+    try:
+        path.open("a").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise _unwritable(option, path, error) from error
+
+
+def make_folder(option: str, path: Path) -> None:
+    """Make a folder for results, before they are computed; one that is there is used."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(option, path, error) from error
+
+
+def _unwritable(option: str, path: Path, error: OSError) -> InputError:
+    return InputError(f"{option} {path}: cannot be written ({error.strerror}).")
 
 
 def _expanded(paths: Sequence[Path]) -> list[Path]:

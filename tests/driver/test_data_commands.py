@@ -216,8 +216,9 @@ def test_a_type_map_is_used_or_refused(files: dict[str, Path], tmp_path: Path) -
     zipped = tmp_path / "plain.dump.gz"
     zipped.write_bytes(gzip.compress(dump.read_bytes()))
     for path in (dump, zipped):
-        run("export", path, "--type-map", "C,O,H", "-o", tmp_path / "out.xyz")
-        assert load_frames(tmp_path / "out.xyz").symbols == tuple("CCOH")
+        written = tmp_path / f"{path.name}.xyz"
+        run("export", path, "--type-map", "C,O,H", "-o", written)
+        assert load_frames(written).symbols == tuple("CCOH")
         with pytest.raises(DataError, match="frame 0 has no element column; give the type map"):
             run("export", path, "-o", tmp_path / "out.xyz")
     # Beside a dump other files keep their elements.
@@ -243,6 +244,65 @@ def test_a_figure_of_another_suffix_is_refused_before_the_work(
         run("springs", files["npz"], "--temperature-k", 500, "--json", out, "--figure",
             tmp_path / "f.gif")  # fmt: skip
     assert not out.exists()
+
+
+def test_frames_are_never_written_over_anything(files: dict[str, Path], tmp_path: Path) -> None:
+    """Least of all over the frames they come from."""
+    refused = pytest.raises(InputError, match="is there already; nothing is overwritten")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for kind, path in files.items():
+        with refused:
+            run("select", path, "--method", "random", "--count", 5, "-o", path)
+        with refused:
+            run("augment", files["npz"], "--temperature-k", 500, "--frames", 10, "-o", path)
+        if kind == "extxyz":
+            with refused:
+                run("export", files["npz"], "-o", path)
+    for command, option in ((("select", "--method", "random", "--count", 5), "--json"),
+                            (("springs", "--temperature-k", 500), "--json"),
+                            (("pca",), "--output")):  # fmt: skip
+        with pytest.raises(InputError, match=f"{option} .*holds the data; nothing is overwritten"):
+            run(command[0], files["npz"], *command[1:], option, files["npz"])
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    run("springs", files["npz"], "--temperature-k", 500, "--json", tmp_path / "springs.json")
+    with refused:
+        run("augment", files["npz"], "--springs", tmp_path / "springs.json", "--frames", 10,
+            "-o", tmp_path / "springs")  # fmt: skip
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_work(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("the work has begun")
+
+    for name in ("augmentation.load_pool", "data.load_pool", "selection.predictions_of"):
+        monkeypatch.setattr(f"metamd.commands.{name}", work)
+    data, there = files["npz"], tmp_path / "nowhere"
+    for option, suffix in (("--figure", "f.png"), ("--json", "s.json")):
+        with pytest.raises(InputError, match=f"{option} .*nowhere.*cannot be written .No such"):
+            run("springs", data, "--temperature-k", 500, option, there / suffix)
+    with pytest.raises(InputError, match=r"--output .*p\.dat: cannot be written .No such"):
+        run("pca", data, "-o", there / "p.dat")
+    with pytest.raises(InputError, match="--output .*: cannot be written .Is a directory"):
+        run("pca", data, "-o", tmp_path)
+    with pytest.raises(InputError, match="--output .*: cannot be written .File exists"):
+        run("cluster-error", data, "--predictions", data, "-o", data)
+    assert not there.exists()
+
+
+def test_one_atom_has_no_distances(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    one = save_extxyz(
+        Frames(("Ar",), rng.normal(size=(40, 1, 3)), energy=rng.normal(size=40),
+               forces=rng.normal(size=(40, 1, 3)), info={"temperature_k": np.full(40, 300.0)}),
+        tmp_path / "one.xyz",
+    )  # fmt: skip
+    for words in (("springs", one), ("pca", one, "-o", tmp_path / "pca.dat"),
+                  ("select", one, "--method", "fps", "--count", 5),
+                  ("select", one, "--method", "flatten", "--count", 5, "--predictions", one)):  # fmt: skip
+        with pytest.raises(DataError, match=r"one\.xyz: has one atom"):
+            run(*words)
 
 
 def test_pca_is_sklearns() -> None:

@@ -27,7 +27,7 @@ from metamd.config import Augment
 from metamd.descriptor import pair_columns
 from metamd.errors import DataError, InputError
 from metamd.frames import Frames
-from metamd.pool import load_pool, save_json, write_frames
+from metamd.pool import check_writable, load_pool, refuse_existing, save_json, write_frames
 from metamd.progress import TaskProgress
 
 
@@ -63,6 +63,7 @@ def springs_command(
     if profile not in ("best", "paper"):
         raise InputError(f"--profile: {profile!r} is neither best nor paper.")
     wanted = parse_components(components)
+    check_writable("--json", json_, data)
     frames, _ = load_pool(data, type_map, energies=False, warn=warn)
     temperature_k = _temperature(frames, temperature_k)
     with TaskProgress(console, "springs", len(pair_columns(frames.symbols))) as bar:
@@ -139,6 +140,10 @@ def augment_command(
         weight=weight,
         seed=seed,
     )
+    # Beside frames called "springs" it would replace the table springs.json that they come from.
+    notes = output.with_name(output.name + ".json")
+    for path in (output, notes):
+        refuse_existing("--output", path)
     frames, parts = load_pool(data, type_map, align_energies, warn=warn)
     known = None if config.springs else _temperature(frames, config.temperature_k)
     table = find_springs(frames, known, config)
@@ -147,7 +152,7 @@ def augment_command(
     used = describe_pairs(frames, config.pairs, [*counted_pairs(frames, config.pairs)])
     probabilities = Augmented((output,), config.weight).auto_prob(len(parts))
     save_json(
-        output.with_name(output.name + ".json"),
+        notes,
         {
             "settings": config.model_dump(mode="json"),
             "data": parts,
