@@ -194,8 +194,12 @@ def _filled(own: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _check_labels(frames: Frames, config: Train) -> None:
-    """DeePMD trains on what there is, without a word about what is missing."""
+def check_labels(frames: Frames, config: Train) -> None:
+    """DeePMD trains on what there is, without a word about what is missing.
+
+    Raises:
+        DataError: no energies, or no forces although the loss needs them.
+    """
     if frames.energy is None:
         raise DataError(f"{frames.source}: has no energies to train on.")
     if frames.forces is None and not config.energy_only:
@@ -232,7 +236,7 @@ def train_ensemble(
     extra = augmented.systems if augmented is not None else ()
     frames = [load_frames(path) for path in (*paths, *extra)]
     for part in frames:
-        _check_labels(part, config)
+        check_labels(part, config)
     species = sorted({s for part in frames for s in part.species})
     sel: dict[str, int] = {}
     for part in frames:

@@ -268,6 +268,10 @@ def test_the_train_command_takes_augmented_systems(
     assert systems == [str(out / "systems" / name) for name in names]
     for system in systems:
         np.testing.assert_allclose(load_frames(system).energy, frames.energy, atol=0.01)
+    bare = save_npz(replace(frames, forces=None), tmp_path / "bare.npz")
+    for words in ((real, "--augmented", bare), (bare,)):
+        with pytest.raises(DataError, match=f"^{bare}: has no forces; give them"):
+            command("train", run_file, *words, "-o", tmp_path / "other")
     with pytest.raises(InputError, match="--weight: 1 is not between 0 and 1"):
         command(*arguments, 1, "-o", tmp_path / "other")
     assert not (tmp_path / "other").exists()
