@@ -7,13 +7,14 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
+from ase.geometry import minkowski_reduce
 from numpy.typing import NDArray
 
 from metamd.errors import DataError
@@ -185,13 +186,17 @@ def pair_distances(
 def minimum_image(delta: Array, cell: Array) -> Array:
     """Nearest-image vectors for delta [f, p, 3] in cells [f, 3, 3].
 
-    Rounding of fractional coordinates, then the 27 neighbours where the cell is skewed.
+    Rounding of fractional coordinates; in a skewed cell then the 27 neighbours, which are enough
+    once the cell is Minkowski-reduced (the longer the cell leans over, the farther its nearest
+    image is in its own vectors).
     """
+    skewed = np.abs(cell * (1 - np.eye(3))).max(initial=0.0) >= 1e-10
+    if skewed:
+        cell = np.array([_reduced(one.tobytes()) for one in np.asarray(cell, np.float64)])
     frac = np.einsum("fpx,fxy->fpy", delta, np.linalg.inv(cell))
     frac -= np.round(frac)
     best = np.einsum("fpx,fxy->fpy", frac, cell)
-    skew = cell * (1 - np.eye(3))
-    if np.abs(skew).max(initial=0.0) < 1e-10:
+    if not skewed:
         return np.asarray(best)
     norm = np.einsum("fpx,fpx->fp", best, best)
     base = best.copy()
@@ -201,6 +206,13 @@ def minimum_image(delta: Array, cell: Array) -> Array:
         closer = trial_norm < norm
         best[closer], norm[closer] = trial[closer], trial_norm[closer]
     return np.asarray(best)
+
+
+@lru_cache(maxsize=4096)
+def _reduced(cell: bytes) -> Array:
+    """Short vectors of the same lattice, [3, 3]; remembered, since frames share cells."""
+    short: Array = minkowski_reduce(np.frombuffer(cell).reshape(3, 3))[0]
+    return short
 
 
 def concatenate(
