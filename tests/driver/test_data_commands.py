@@ -284,9 +284,9 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(
             run("springs", data, "--temperature-k", 500, option, there / suffix)
     with pytest.raises(InputError, match=r"--output .*p\.dat: cannot be written .No such"):
         run("pca", data, "-o", there / "p.dat")
-    with pytest.raises(InputError, match="--output .*: cannot be written .Is a directory"):
+    with pytest.raises(InputError, match=r"--output .*: cannot be written .Is a directory"):
         run("pca", data, "-o", tmp_path)
-    with pytest.raises(InputError, match="--output .*: cannot be written .File exists"):
+    with pytest.raises(InputError, match=r"--output .*: cannot be written .File exists"):
         run("cluster-error", data, "--predictions", data, "-o", data)
     assert not there.exists()
 
@@ -298,9 +298,12 @@ def test_one_atom_has_no_distances(tmp_path: Path) -> None:
                forces=rng.normal(size=(40, 1, 3)), info={"temperature_k": np.full(40, 300.0)}),
         tmp_path / "one.xyz",
     )  # fmt: skip
-    for words in (("springs", one), ("pca", one, "-o", tmp_path / "pca.dat"),
-                  ("select", one, "--method", "fps", "--count", 5),
-                  ("select", one, "--method", "flatten", "--count", 5, "--predictions", one)):  # fmt: skip
+    for words in (
+        ("springs", one),
+        ("pca", one, "-o", tmp_path / "pca.dat"),
+        ("select", one, "--method", "fps", "--count", 5),
+        ("select", one, "--method", "flatten", "--count", 5, "--predictions", one),
+    ):
         with pytest.raises(DataError, match=r"one\.xyz: has one atom"):
             run(*words)
 

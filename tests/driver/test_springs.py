@@ -111,7 +111,9 @@ def test_frames_that_have_no_springs_are_refused() -> None:
         fit_springs(biased, 300.0)
     made = ["rattle", "nms", "augment-taylor"]
     for method in made:
-        mixed = dimers(sample(50, 0)).with_info(bias_ev=0.0, method=np.r_[["md"] * 3, [method] * 47])
+        mixed = dimers(sample(50, 0)).with_info(
+            bias_ev=0.0, method=np.r_[["md"] * 3, [method] * 47]
+        )
         with pytest.raises(DataError, match=f"dimers: frame 3 was made by {method} .47 frames"):
             fit_springs(mixed, 300.0)
     with pytest.raises(DataError, match="5 frames do not make"):

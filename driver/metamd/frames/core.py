@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 #: Two atoms closer than this are a mistake in the input, not chemistry.
 MIN_DISTANCE_ANG = 0.4
 
+#: A cell is flat below this; one atom takes several A^3.
+MIN_VOLUME_ANG3 = 1e-3
+
 _DISTANCES = "distances_ang"
 
 
@@ -75,6 +78,13 @@ class Frames:
                 raise DataError(
                     f"{self.source}: {name} of frame {bad[0]} is not a number "
                     f"({bad.size} of {n} frames are affected)."
+                )
+        if self.cell is not None and n:
+            flat = np.flatnonzero(np.abs(np.linalg.det(self.cell)) < MIN_VOLUME_ANG3)
+            if flat.size:
+                raise DataError(
+                    f"{self.source}: frame {flat[0]} is periodic, but its cell has no volume; give "
+                    "all three cell vectors, also across a slab or along a wire."
                 )
         for key, column in self.info.items():
             if len(column) != n:

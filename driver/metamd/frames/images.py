@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -54,7 +55,7 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
         elif stress is not None and periodic:
             s = np.asarray(stress, dtype=np.float64).ravel()
             s = s[[0, 4, 8, 5, 2, 1]] if s.size == 9 else s
-            virials.append(virial_from_ase_stress(s, atoms.get_volume()))
+            virials.append(virial_from_ase_stress(s, atoms.cell.volume))
         else:
             virials.append(None)
 
@@ -66,6 +67,12 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
             raise DataError(f"{source}: frame {missing[0]} has no {what}, others have.")
         return np.asarray(values, dtype=np.float64)
 
+    if periodic and not all(atoms.pbc.all() for atoms in images):
+        warnings.warn(
+            f"{source}: is periodic along some cell vectors only; it is taken as periodic along "
+            "all three.",
+            stacklevel=3,
+        )
     keys = set.intersection(*others)
     info = {}
     for key in sorted(keys):
