@@ -31,6 +31,7 @@ def load_pool(
     align: bool = False,
     energies: bool = True,
     warn: Callable[[str], None] = print,
+    check: Callable[[Frames], None] | None = None,
 ) -> tuple[Frames, list[dict[str, Any]]]:
     """Load, check and join files; also which frames of the pool each of them holds.
 
@@ -41,6 +42,7 @@ def load_pool(
         align: shift energies of other zeros to those of the first file.
         energies: check energies (and align them); where not, labels that some files lack go.
         warn: takes what loaders warn of, a torn last frame say.
+        check: of each file; joined frames have the provenance alone that all files have.
 
     Frames of several files get the column ``file``, the number of their file from 0: steps of one
     file say nothing about those of another.
@@ -53,6 +55,9 @@ def load_pool(
     elements = _type_map(type_map, files)
     with _passed_on(warn):
         parts = [load_frames(f, elements if takes_type_map(f) else None) for f in files]
+        if check is not None:
+            for part in parts:
+                check(part)
         pool = _joined(parts, align, energies)
     where, first = [], 0
     for part in parts:

@@ -166,6 +166,14 @@ def test_springs_and_augment_commands(files: dict[str, Path], tmp_path: Path) ->
         run("springs", files["npz"])
 
 
+def test_a_biased_file_is_found_among_others(files: dict[str, Path], tmp_path: Path) -> None:
+    """Joined with a file that tells no bias, frames have no bias column left."""
+    biased = save_deepmd(chain(40).with_info(bias_ev=0.2), tmp_path / "biased")
+    for words in (("springs",), ("augment", "--frames", 5, "-o", tmp_path / "new.npz")):
+        with pytest.raises(DataError, match=r"biased: frame 0 is of a biased run"):
+            run(words[0], files["npz"], biased, "--temperature-k", 500, *words[1:])
+
+
 def test_export_and_pca(files: dict[str, Path], tmp_path: Path) -> None:
     run("export", files["deepmd"], "-o", tmp_path / "out.extxyz")
     again = load_frames(tmp_path / "out.extxyz")

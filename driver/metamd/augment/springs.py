@@ -180,7 +180,7 @@ def fit_springs(
             that do not vary.
         InputError: components for elements that are not there, or more than distances.
     """
-    _refuse_not_thermal(frames)
+    refuse_not_thermal(frames)
     if frames.n_atoms < 2:
         raise DataError(f"{frames.source}: has one atom; springs are between two.")
     if len(frames) < 10:
@@ -332,8 +332,12 @@ def _thinned(x: Array, most: int, seed: int) -> Array:
     return np.random.default_rng(seed).choice(x, most, replace=False)
 
 
-def _refuse_not_thermal(frames: Frames) -> None:
-    """Springs are of a temperature: frames of plain dynamics, as far as they tell."""
+def refuse_not_thermal(frames: Frames) -> None:
+    """Springs are of a temperature: frames of plain dynamics, as far as they tell.
+
+    Raises:
+        DataError: frames of a biased run, or displaced by a method.
+    """
     method = frames.info.get("method")
     if method is not None and method.dtype.kind == "U":
         made = np.isin(method, MADE_METHODS) | np.char.startswith(method, "augment-")
