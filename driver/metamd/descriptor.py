@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from metamd.errors import InputError
+from metamd.errors import DataError, InputError
 from metamd.frames import Array, Frames
 
 Metric = Literal["INVERSE", "DISTANCE"]
@@ -42,7 +42,12 @@ def features(frames: Frames, metric: Metric = "DISTANCE", sort_pairs: bool = Fal
 
     Returns:
         [n_frames, n_pairs]; do not change it in place, it may be the frames' own array.
+
+    Raises:
+        DataError: frames of one atom.
     """
+    if frames.n_atoms < 2:
+        raise DataError(f"{frames.source}: has one atom; there are no distances to compare.")
     out = frames.distances_ang
     if sort_pairs:
         out = out.copy()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def load_pool(
     align: bool = False,
     energies: bool = True,
     warn: Callable[[str], None] = print,
+    check: Callable[[Frames], None] | None = None,
 ) -> tuple[Frames, list[dict[str, Any]]]:
     """Load, check and join files; also which frames of the pool each of them holds.
 
@@ -38,8 +40,9 @@ def load_pool(
             systems below it.
         type_map: elements of types, ``Na,Cl``, for LAMMPS dumps and DeePMD systems without them.
         align: shift energies of other zeros to those of the first file.
-        energies: check energies (and align them).
+        energies: check energies (and align them); where not, labels that some files lack go.
         warn: takes what loaders warn of, a torn last frame say.
+        check: of each file; joined frames have the provenance alone that all files have.
 
     Frames of several files get the column ``file``, the number of their file from 0: steps of one
     file say nothing about those of another.
@@ -50,20 +53,12 @@ def load_pool(
     """
     files = _expanded(paths)
     elements = _type_map(type_map, files)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
+    with _passed_on(warn):
         parts = [load_frames(f, elements if takes_type_map(f) else None) for f in files]
-    for warning in said:
-        if issubclass(warning.category, UserWarning):
-            warn(str(warning.message))
-    if energies:
-        for part in parts:
-            check_energies(part)
-        pool = concatenate(align_zeros(parts) if align else parts)
-        if not align:
-            check_same_zero(parts)
-    else:
-        pool = concatenate(parts)
+        if check is not None:
+            for part in parts:
+                check(part)
+        pool = _joined(parts, align, energies)
     where, first = [], 0
     for part in parts:
         where.append({"path": part.source, "first": first, "frames": len(part)})
@@ -71,6 +66,31 @@ def load_pool(
     if len(parts) > 1:
         pool = pool.with_info(file=np.repeat(np.arange(len(parts)), [len(p) for p in parts]))
     return pool, where
+
+
+@contextmanager
+def _passed_on(warn: Callable[[str], None]) -> Iterator[None]:
+    """What is warned of inside goes to ``warn``, before an error if there is one."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for warning in said:
+                if issubclass(warning.category, UserWarning):
+                    warn(str(warning.message))
+
+
+def _joined(parts: Sequence[Frames], align: bool, energies: bool) -> Frames:
+    """One pool of all parts; labels must belong together where energies count."""
+    if not energies:
+        return concatenate(parts, drop_labels=True)
+    for part in parts:
+        check_energies(part)
+    pool = concatenate(align_zeros(parts) if align else parts)
+    if not align:
+        check_same_zero(parts)
+    return pool
 
 
 def _type_map(text: str, files: Sequence[Path]) -> list[str] | None:
@@ -88,19 +108,59 @@ def _type_map(text: str, files: Sequence[Path]) -> list[str] | None:
 
 
 def write_frames(frames: Frames, path: Path) -> None:
-    """Write frames as the suffix says: .npz, .xyz / .extxyz, or a new DeePMD folder."""
+    """Write frames as the suffix says: .npz, .xyz / .extxyz, or a DeePMD folder; it is new."""
+    refuse_existing("--output", path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".npz":
             save_npz(frames, path)
         elif path.suffix in (".xyz", ".extxyz"):
             save_extxyz(frames, path)
-        elif path.exists():
-            raise InputError(f"--output {path}: is there already; nothing is overwritten.")
         else:
             save_deepmd(frames, path)
     except OSError as error:
-        raise InputError(f"--output {path}: cannot be written ({error.strerror}).") from error
+        raise _unwritable("--output", path, error) from error
+
+
+def refuse_existing(option: str, path: Path | None) -> None:
+    """Refuse an output that is there already: it may be the only copy of labels."""
+    if path is not None and path.exists():
+        raise InputError(f"{option} {path}: is there already; nothing is overwritten.")
+
+
+def check_writable(option: str, path: Path | None, data: Sequence[Path] = ()) -> None:
+    """Refuse, before the work that it is for, a file that cannot be written.
+
+    Results may be written again, but not over ``data``.
+
+    Raises:
+        InputError: one of ``data``, or a file that cannot be opened.
+    """
+    if path is None:
+        return
+    if any(path.resolve() == given.resolve() for given in data):
+        raise InputError(f"{option} {path}: holds the data; nothing is overwritten.")
+    there = path.exists()
+    if there and not (path.is_file() or path.is_dir()):
+        return  # a pipe or a terminal would notice
+    try:
+        path.open("a").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise _unwritable(option, path, error) from error
+
+
+def make_folder(option: str, path: Path) -> None:
+    """Make a folder for results, before they are computed; one that is there is used."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(option, path, error) from error
+
+
+def _unwritable(option: str, path: Path, error: OSError) -> InputError:
+    return InputError(f"{option} {path}: cannot be written ({error.strerror}).")
 
 
 def _expanded(paths: Sequence[Path]) -> list[Path]:

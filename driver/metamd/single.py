@@ -22,7 +22,7 @@ from metamd.judge import judge_files
 from metamd.label import LabelResult, label_frames
 from metamd.loop import check_run, load_structure
 from metamd.pool import load_pool
-from metamd.train import Augmented, Model, train_all, train_ensemble
+from metamd.train import Augmented, Model, check_labels, train_all, train_ensemble
 from metamd.workspace import Workspace, write_json
 
 
@@ -102,7 +102,9 @@ def train_files(
         [Path(path).resolve() for path in group] for group in (systems, heldout, augmented)
     )
     # Energies of another unit or another zero would train as if they were physics.
-    parts = [load_frames(path) for path in paths]
+    parts, extras = ([load_frames(path) for path in group] for group in (paths, more))
+    for part in (*parts, *extras):
+        check_labels(part, config.train)
     for part in parts:
         check_energies(part)
     if align_energies:
@@ -126,7 +128,10 @@ def train_files(
             for k, (path, part) in enumerate(zip(paths, parts, strict=True))
         ]
         tests = [_as_system(path, made / f"heldout-{k}") for k, path in enumerate(held)]
-        extra = [_as_system(path, made / f"augmented-{k}") for k, path in enumerate(more)]
+        extra = [
+            path if _is_deepmd(path) else _system(part, made / f"augmented-{k}")
+            for k, (path, part) in enumerate(zip(more, extras, strict=True))
+        ]
         tasks = train_ensemble(
             "model",
             trained_on,

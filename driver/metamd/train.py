@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metamd.config import Train
 from metamd.errors import DataError, InputError, TaskError
 from metamd.execution import Executor, Task, last_useful_line, report_progress, run_program
-from metamd.frames import Frames, content_hash, load_frames
+from metamd.frames import Array, Frames, content_hash, load_frames
 from metamd.repulsion import write_zbl_table
 from metamd.workspace import read_manifest, write_json
 
@@ -23,6 +24,8 @@ MODEL = "model.pb"
 ZBL_TABLE = "zbl.txt"
 #: Room in the neighbour list for denser frames than those looked at.
 NEIGHBOUR_MARGIN = 1.3
+#: Frames of the smallest cells, and as many others, whose neighbours are counted.
+COUNTED_FRAMES = 10
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,25 @@ def neighbour_selection(frames: Frames, cutoff_ang: float) -> dict[str, int]:
         return {s: max(1, frames.symbols.count(s)) for s in species}
     from ase.neighborlist import neighbor_list
 
+    symbols = np.array(frames.symbols)
     most = dict.fromkeys(species, 1)
-    for k in np.linspace(0, len(frames) - 1, min(5, len(frames))).astype(int):
+    for k in _frames_to_count(frames.cell):
         i, j = neighbor_list("ij", frames.to_atoms(int(k)), cutoff_ang)
         for s in species:
-            of_kind = np.array([frames.symbols[b] == s for b in j], dtype=bool)
-            counts = np.bincount(i[of_kind], minlength=frames.n_atoms)
+            counts = np.bincount(i[symbols[j] == s], minlength=frames.n_atoms)
             most[s] = max(most[s], int(np.ceil(counts.max() * NEIGHBOUR_MARGIN)))
     return most
+
+
+def _frames_to_count(cell: Array) -> NDArray[np.intp]:
+    """Frames whose neighbours are counted: the smallest cells, and others spread over all.
+
+    Joined pools and barostats hold dense frames that an even spread passes over.
+    """
+    n = len(cell)
+    smallest = np.argsort(np.abs(np.linalg.det(cell)), kind="stable")[:COUNTED_FRAMES]
+    spread = np.linspace(0, n - 1, min(COUNTED_FRAMES, n)).astype(np.intp)
+    return np.union1d(smallest, spread)
 
 
 def deepmd_input(
@@ -180,8 +194,12 @@ def _filled(own: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _check_labels(frames: Frames, config: Train) -> None:
-    """DeePMD trains on what there is, without a word about what is missing."""
+def check_labels(frames: Frames, config: Train) -> None:
+    """DeePMD trains on what there is, without a word about what is missing.
+
+    Raises:
+        DataError: no energies, or no forces although the loss needs them.
+    """
     if frames.energy is None:
         raise DataError(f"{frames.source}: has no energies to train on.")
     if frames.forces is None and not config.energy_only:
@@ -218,7 +236,7 @@ def train_ensemble(
     extra = augmented.systems if augmented is not None else ()
     frames = [load_frames(path) for path in (*paths, *extra)]
     for part in frames:
-        _check_labels(part, config)
+        check_labels(part, config)
     species = sorted({s for part in frames for s in part.species})
     sel: dict[str, int] = {}
     for part in frames:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 KB_EV_PER_K: float = _ase.kB
 #: One hartree in eV.
 HARTREE_EV: float = _ase.Hartree
+#: One bohr in A.
+BOHR_ANG: float = _ase.Bohr
 #: One kcal/mol in eV, and its inverse.
 KCAL_MOL_EV: float = _ase.kcal / _ase.mol
 EV_KCAL_MOL: float = 1.0 / KCAL_MOL_EV

@@ -123,7 +123,10 @@ def test_pairs_that_count() -> None:
 
 
 def test_augmented_frames_say_where_they_come_from() -> None:
-    frames = waters().with_info(arm=np.array(["md"] * 30))
+    frames = waters().with_info(
+        arm="md", method="md", label_source="xtb", temperature_k=500.0, kinetic_temperature_k=480.0,
+        bias_ev=0.0,
+    )  # fmt: skip
     config = Augment(frames=12, atoms=2, max_displacement_ang=0.05)
     new = augment(frames, WATER, config)
     assert len(new) == 12
@@ -131,6 +134,8 @@ def test_augmented_frames_say_where_they_come_from() -> None:
     assert new.virial is None
     assert set(new.info["method"]) == {"augment-taylor"}
     assert set(new.info["arm"]) == {"md"}
+    # Not the reference's labels, and of no temperature.
+    assert set(new.info) == {"arm", "method", "origin", "spring_ev"}
     assert frames.energy is not None
     assert new.energy is not None
     np.testing.assert_allclose(
@@ -263,6 +268,10 @@ def test_the_train_command_takes_augmented_systems(
     assert systems == [str(out / "systems" / name) for name in names]
     for system in systems:
         np.testing.assert_allclose(load_frames(system).energy, frames.energy, atol=0.01)
+    bare = save_npz(replace(frames, forces=None), tmp_path / "bare.npz")
+    for words in ((real, "--augmented", bare), (bare,)):
+        with pytest.raises(DataError, match=f"^{bare}: has no forces; give them"):
+            command("train", run_file, *words, "-o", tmp_path / "other")
     with pytest.raises(InputError, match="--weight: 1 is not between 0 and 1"):
         command(*arguments, 1, "-o", tmp_path / "other")
     assert not (tmp_path / "other").exists()

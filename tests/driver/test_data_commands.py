@@ -107,6 +107,24 @@ def test_several_files_are_one_pool(files: dict[str, Path], tmp_path: Path) -> N
     )
 
 
+def test_labels_that_one_file_lacks_are_not_lost_silently(tmp_path: Path) -> None:
+    """Forces of a file must not vanish because another has none."""
+    full, bare = chain(40), replace(chain(40, 1), forces=None)
+    paths = [save_npz(full, tmp_path / "full.npz"), save_npz(bare, tmp_path / "bare.npz")]
+    with pytest.raises(DataError, match=r"bare\.npz: has no forces, .*full\.npz has\."):
+        run("export", *paths, "-o", tmp_path / "out.xyz")
+    assert not (tmp_path / "out.xyz").exists()
+    # Work on distances needs no labels.
+    run("pca", *paths, "-o", tmp_path / "pca.dat")
+    shares = replace(chain(40, 1), atomic_energy=np.zeros((40, 4)))
+    said: list[str] = []
+    pool, _ = load_pool([paths[0], save_npz(shares, tmp_path / "s.npz")], warn=said.append)
+    assert pool.labelled
+    assert pool.atomic_energy is None
+    assert said == [f"{paths[0]}: has no atomic energies, {tmp_path / 's.npz'} has; they are left "
+                    "out."]  # fmt: skip
+
+
 def test_cluster_error_from_stored_predictions(files: dict[str, Path], tmp_path: Path) -> None:
     frames = chain()
     assert frames.forces is not None
@@ -146,6 +164,14 @@ def test_springs_and_augment_commands(files: dict[str, Path], tmp_path: Path) ->
     assert notes["deepmd_auto_prob"] == "prob_sys_size; 0:1:0.9; 1:2:0.1"
     with pytest.raises(InputError, match="does not say its temperature"):
         run("springs", files["npz"])
+
+
+def test_a_biased_file_is_found_among_others(files: dict[str, Path], tmp_path: Path) -> None:
+    """Joined with a file that tells no bias, frames have no bias column left."""
+    biased = save_deepmd(chain(40).with_info(bias_ev=0.2), tmp_path / "biased")
+    for words in (("springs",), ("augment", "--frames", 5, "-o", tmp_path / "new.npz")):
+        with pytest.raises(DataError, match=r"biased: frame 0 is of a biased run"):
+            run(words[0], files["npz"], biased, "--temperature-k", 500, *words[1:])
 
 
 def test_export_and_pca(files: dict[str, Path], tmp_path: Path) -> None:
@@ -198,12 +224,13 @@ def test_a_type_map_is_used_or_refused(files: dict[str, Path], tmp_path: Path) -
     zipped = tmp_path / "plain.dump.gz"
     zipped.write_bytes(gzip.compress(dump.read_bytes()))
     for path in (dump, zipped):
-        run("export", path, "--type-map", "C,O,H", "-o", tmp_path / "out.xyz")
-        assert load_frames(tmp_path / "out.xyz").symbols == tuple("CCOH")
+        written = tmp_path / f"{path.name}.xyz"
+        run("export", path, "--type-map", "C,O,H", "-o", written)
+        assert load_frames(written).symbols == tuple("CCOH")
         with pytest.raises(DataError, match="frame 0 has no element column; give the type map"):
             run("export", path, "-o", tmp_path / "out.xyz")
     # Beside a dump other files keep their elements.
-    pool, _ = load_pool([zipped, files["npz"]], "C,O,H")
+    pool, _ = load_pool([zipped, files["npz"]], "C,O,H", energies=False)
     assert pool.symbols == tuple("CCOH")
     for kind in ("npz", "extxyz", "deepmd"):
         with pytest.raises(InputError, match=r"--type-map C,O,H: .* has its own elements"):
@@ -225,6 +252,68 @@ def test_a_figure_of_another_suffix_is_refused_before_the_work(
         run("springs", files["npz"], "--temperature-k", 500, "--json", out, "--figure",
             tmp_path / "f.gif")  # fmt: skip
     assert not out.exists()
+
+
+def test_frames_are_never_written_over_anything(files: dict[str, Path], tmp_path: Path) -> None:
+    """Least of all over the frames they come from."""
+    refused = pytest.raises(InputError, match="is there already; nothing is overwritten")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for kind, path in files.items():
+        with refused:
+            run("select", path, "--method", "random", "--count", 5, "-o", path)
+        with refused:
+            run("augment", files["npz"], "--temperature-k", 500, "--frames", 10, "-o", path)
+        if kind == "extxyz":
+            with refused:
+                run("export", files["npz"], "-o", path)
+    for command, option in ((("select", "--method", "random", "--count", 5), "--json"),
+                            (("springs", "--temperature-k", 500), "--json"),
+                            (("pca",), "--output")):  # fmt: skip
+        with pytest.raises(InputError, match=f"{option} .*holds the data; nothing is overwritten"):
+            run(command[0], files["npz"], *command[1:], option, files["npz"])
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    run("springs", files["npz"], "--temperature-k", 500, "--json", tmp_path / "springs.json")
+    with refused:
+        run("augment", files["npz"], "--springs", tmp_path / "springs.json", "--frames", 10,
+            "-o", tmp_path / "springs")  # fmt: skip
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_work(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("the work has begun")
+
+    for name in ("augmentation.load_pool", "data.load_pool", "selection.predictions_of"):
+        monkeypatch.setattr(f"metamd.commands.{name}", work)
+    data, there = files["npz"], tmp_path / "nowhere"
+    for option, suffix in (("--figure", "f.png"), ("--json", "s.json")):
+        with pytest.raises(InputError, match=f"{option} .*nowhere.*cannot be written .No such"):
+            run("springs", data, "--temperature-k", 500, option, there / suffix)
+    with pytest.raises(InputError, match=r"--output .*p\.dat: cannot be written .No such"):
+        run("pca", data, "-o", there / "p.dat")
+    with pytest.raises(InputError, match=r"--output .*: cannot be written .Is a directory"):
+        run("pca", data, "-o", tmp_path)
+    with pytest.raises(InputError, match=r"--output .*: cannot be written .File exists"):
+        run("cluster-error", data, "--predictions", data, "-o", data)
+    assert not there.exists()
+
+
+def test_one_atom_has_no_distances(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    one = save_extxyz(
+        Frames(("Ar",), rng.normal(size=(40, 1, 3)), energy=rng.normal(size=40),
+               forces=rng.normal(size=(40, 1, 3)), info={"temperature_k": np.full(40, 300.0)}),
+        tmp_path / "one.xyz",
+    )  # fmt: skip
+    for words in (
+        ("springs", one),
+        ("pca", one, "-o", tmp_path / "pca.dat"),
+        ("select", one, "--method", "fps", "--count", 5),
+        ("select", one, "--method", "flatten", "--count", 5, "--predictions", one),
+    ):
+        with pytest.raises(DataError, match=r"one\.xyz: has one atom"):
+            run(*words)
 
 
 def test_pca_is_sklearns() -> None:

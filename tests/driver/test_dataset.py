@@ -11,8 +11,8 @@ import pytest
 from metamd.config import Dataset, Train
 from metamd.dataset import make_dataset, split_blocks
 from metamd.errors import DataError
-from metamd.frames import load_frames, save_deepmd
-from metamd.train import train_ensemble
+from metamd.frames import Frames, load_frames, save_deepmd
+from metamd.train import neighbour_selection, train_ensemble
 
 from .test_frames import some_frames
 
@@ -67,3 +67,15 @@ def test_training_needs_labels(tmp_path: Path) -> None:
     assert train_ensemble("m", [bare], [bare], Train(energy_only=True), tmp_path)
     with pytest.raises(DataError, match="empty: has no energies"):
         train_ensemble("m", [empty], [whole], Train(energy_only=True), tmp_path)
+
+
+def test_neighbours_are_counted_in_the_densest_frames() -> None:
+    """A pool joined of sparse, dense and sparse frames: the dense ones fill the list."""
+    rng = np.random.default_rng(0)
+    lattice = np.array(list(np.ndindex(3, 3, 3)), float)
+    edge = np.repeat([6.0, 4.0, 6.0], [420, 10, 370])
+    positions = edge[:, None, None] * lattice + rng.normal(0, 0.1, (800, 27, 3))
+    pool = Frames(("Ar",) * 27, positions, cell=3 * edge[:, None, None] * np.eye(3))
+    dense = neighbour_selection(pool[420:430], 6.0)
+    assert dense["Ar"] > 1.5 * neighbour_selection(pool[:420], 6.0)["Ar"]
+    assert neighbour_selection(pool, 6.0) == dense

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import dpdata
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read, write
+from ase.units import Bohr
 
 from metamd.dump import read_dump, write_dump
 from metamd.errors import DataError
@@ -111,6 +114,68 @@ def test_minimum_image_agrees_with_ase_in_a_skewed_cell() -> None:
     assert np.linalg.norm(minimum_image(delta, frames.cell[:1])) <= 4.5
 
 
+def brute_force_distances(delta: np.ndarray, cell: np.ndarray, reach: int) -> np.ndarray:
+    """Shortest of all images within ``reach`` cells, [n] for delta [n, 3]."""
+    shifts = np.array(list(np.ndindex(*3 * (2 * reach + 1,)))) - reach
+    images = delta[:, None] + shifts @ cell
+    return np.linalg.norm(images, axis=2).min(axis=1)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        [[5.0, 0, 0], [12.0, 5.0, 0], [0, 0, 5.0]],
+        [[5.0, 0, 0], [-9.0, 6.0, 0], [13.0, 8.0, 7.0]],
+        [[6.0, 0, 0], [3.0, 5.2, 0], [0, 0, 8.0]],
+    ],
+)
+def test_minimum_image_is_the_nearest_however_far_the_cell_leans(cell: list[list[float]]) -> None:
+    box = np.array(cell)
+    rng = np.random.default_rng(1)
+    delta = rng.uniform(-1, 1, (500, 3)) @ box
+    found = minimum_image(np.stack([delta, delta[::-1]]), np.stack([box, box]))
+    nearest = brute_force_distances(delta, box, 6)
+    np.testing.assert_allclose(np.linalg.norm(found[0], axis=1), nearest, atol=1e-10)
+    np.testing.assert_array_equal(found[1], found[0][::-1])
+    moved = (found[0] - delta) @ np.linalg.inv(box)
+    np.testing.assert_allclose(moved, np.round(moved), atol=1e-9)
+
+
+def test_cells_of_slabs(tmp_path: Path) -> None:
+    """A flat cell is refused; a whole one counts in all directions, which is said."""
+    slab = Atoms("Ar2", [[0, 0, 0], [2, 2, 1]], cell=[4, 4, 0], pbc=[True, True, False])
+    write(tmp_path / "flat.xyz", [slab])
+    with pytest.raises(DataError, match=r"flat\.xyz: frame 0 is periodic, but its cell has no vol"):
+        load_frames(tmp_path / "flat.xyz")
+    slab.cell[2] = [0, 0, 20]
+    write(tmp_path / "slab.xyz", [slab])
+    with pytest.warns(UserWarning, match=r"slab\.xyz: is periodic along some cell vectors only"):
+        assert load_frames(tmp_path / "slab.xyz").cell is not None
+
+
+def test_sgdml_files_have_their_cell_and_units(tmp_path: Path) -> None:
+    frames = some_frames(True)
+    assert frames.cell is not None
+    assert frames.energy is not None
+    assert frames.forces is not None
+    ang = {
+        "z": np.array([8, 1, 1, 6]), "R": frames.positions, "lattice": frames.cell[0].T,
+        "E": frames.energy / KCAL_MOL_EV, "F": frames.forces / KCAL_MOL_EV,
+    }  # fmt: skip
+    bohr = ang | {
+        "R": frames.positions / Bohr, "lattice": ang["lattice"] / Bohr, "F": frames.forces * Bohr,
+        "E": frames.energy, "e_unit": "eV", "r_unit": "bohr",
+    }  # fmt: skip
+    for name, data in (("ang", ang), ("named", ang | {"r_unit": "Ang"}), ("bohr", bohr)):
+        np.savez(tmp_path / f"{name}.npz", **data)
+        back = load_frames(tmp_path / f"{name}.npz")
+        for key in ("positions", "cell", "energy", "forces"):
+            np.testing.assert_allclose(getattr(back, key), getattr(frames, key), err_msg=name)
+    np.savez(tmp_path / "nm.npz", **(ang | {"r_unit": "nm"}))
+    with pytest.raises(DataError, match=r"nm\.npz: r_unit is 'nm'; Ang and bohr are understood"):
+        load_frames(tmp_path / "nm.npz")
+
+
 def test_bad_data_is_named(tmp_path: Path) -> None:
     frames = some_frames(False)
     assert frames.energy is not None
@@ -127,6 +192,31 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
         load_frames(tmp_path / "broken.xyz")
     with pytest.raises(DataError, match=r"atoms 1 \(H\) and 2 \(H\) are 0\.300 A apart"):
         check_distances(np.array([[0, 0, 0], [0, 0, 0.3]]), ["H", "H"], "start.xyz")
+
+
+def test_a_deepmd_system_with_forces_in_one_set_only_is_refused(tmp_path: Path) -> None:
+    system = save_deepmd(replace(some_frames(False), info={}), tmp_path / "system")
+    shutil.copytree(system / "set.000", system / "set.001")
+    assert len(load_frames(system)) == 14
+    (system / "set.001" / "force.npy").unlink()
+    with pytest.raises(DataError, match=r"set\.001: has no forces, .*set\.000 has\."):
+        load_frames(system)
+
+
+def test_deepmd_systems_keep_their_provenance(tmp_path: Path) -> None:
+    frames = some_frames(False).with_info(arm="hot", temperature_k=500.0, bias_ev=np.arange(7) / 7)
+    system = save_deepmd(frames, tmp_path / "system")
+    back = load_frames(system)
+    assert set(back.info) == {"step", "walker", "arm", "temperature_k", "bias_ev"}
+    for key, column in frames.info.items():
+        np.testing.assert_array_equal(back.info[key], column)
+    # Frames that another program added have none; nor has anyone else's.
+    shutil.copytree(system / "set.000", system / "set.001")
+    with pytest.warns(UserWarning, match=r"provenance\.npz: left out, it has 7 entries for 14"):
+        assert not load_frames(system).info
+    (system / "provenance.npz").write_bytes(b"PK torn")
+    with pytest.raises(DataError, match=r"provenance\.npz: cannot be read"):
+        load_frames(system)
 
 
 def dpdata_system(symbols: str, n: int, seed: int) -> dpdata.LabeledSystem:
@@ -285,3 +375,16 @@ def test_labels_of_other_names_are_told(tmp_path: Path) -> None:
     write(tmp_path / "f.xyz", atoms)
     with pytest.warns(UserWarning, match=r"f\.xyz: my_energy is not read as a label"):
         assert load_frames(tmp_path / "f.xyz").energy is None
+
+
+def test_energy_and_forces_of_a_prefix_go_before_an_energy_alone(tmp_path: Path) -> None:
+    """ASE's ``energy`` (of another method, often free energies) beside a whole REF_ label."""
+    atoms = Atoms("OH", [[0, 0, 0], [0, 0, 1]], info={"energy": -1.0, "REF_energy": -3.0})
+    atoms.arrays["REF_forces"] = np.full((2, 3), 0.5)
+    write(tmp_path / "both.xyz", atoms)
+    frames = load_frames(tmp_path / "both.xyz")
+    assert frames.energy == pytest.approx([-3.0])
+    np.testing.assert_allclose(frames.forces, 0.5)
+    del atoms.arrays["REF_forces"]
+    write(tmp_path / "energy.xyz", atoms)
+    assert load_frames(tmp_path / "energy.xyz").energy == pytest.approx([-1.0])

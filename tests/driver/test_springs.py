@@ -98,6 +98,8 @@ def test_pairs_in_either_order() -> None:
             parse_components(wrong)
     with pytest.raises(InputError, match="dimers: has no pair O-O"):
         fit_springs(dimers(sample(50, 0)), 500.0, {"O-O": 1})
+    with pytest.raises(InputError, match="dimers: components C-H=51: there are only 50 distances"):
+        fit_springs(dimers(sample(50, 0)), 500.0, {"C-H": 51})
 
 
 def test_frames_that_have_no_springs_are_refused() -> None:
@@ -107,6 +109,13 @@ def test_frames_that_have_no_springs_are_refused() -> None:
     biased = dimers(sample(50, 0)).with_info(bias_ev=np.r_[np.zeros(7), np.ones(43)])
     with pytest.raises(DataError, match="dimers: frame 7 is of a biased run"):
         fit_springs(biased, 300.0)
+    made = ["rattle", "nms", "augment-taylor"]
+    for method in made:
+        mixed = dimers(sample(50, 0)).with_info(
+            bias_ev=0.0, method=np.r_[["md"] * 3, [method] * 47]
+        )
+        with pytest.raises(DataError, match=f"dimers: frame 3 was made by {method} .47 frames"):
+            fit_springs(mixed, 300.0)
     with pytest.raises(DataError, match="5 frames do not make"):
         fit_springs(replace(rigid, positions=rigid.positions[:5]), 300.0)
 

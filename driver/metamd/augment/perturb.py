@@ -33,6 +33,8 @@ Pairs = Literal["bonds", "bonds+angles", "all"]
 #: Atoms closer than this times the sum of their covalent radii are bonded.
 BOND_FACTOR = 1.25
 _TRIES = 100
+#: What is true of a frame that was sampled and labelled, but not of its perturbed copy.
+_OF_SAMPLED_FRAMES = ("label_source", "temperature_k", "kinetic_temperature_k", "bias_ev")
 
 
 def spring_changes(
@@ -163,7 +165,8 @@ def augment(frames: Frames, springs: Springs, config: Augment) -> Frames:
 
     Returns:
         ``config.frames`` new frames without virial; ``info`` has ``method`` ("augment-" and the
-        scheme), ``origin`` (the frame perturbed), ``spring_ev`` (energy change).
+        scheme), ``origin`` (the frame perturbed), ``spring_ev`` (energy change), and the origin's
+        arm, walker and step, but no ``label_source``: these labels are no reference's.
 
     Raises:
         DataError: no labels, or fewer frames than asked for.
@@ -187,7 +190,7 @@ def augment(frames: Frames, springs: Springs, config: Augment) -> Frames:
         cell=base.cell,
         energy=energy,
         forces=forces,
-        info=base.info,
+        info={k: v for k, v in base.info.items() if k not in _OF_SAMPLED_FRAMES},
         source=f"{frames.source} (augmented)",
     )
     return new.with_info(

@@ -31,6 +31,8 @@ MAX_COMPONENTS = 8
 MAX_DISTANCES = 200_000
 #: Of these, so many choose the number of components and the best start; all take part in the fit.
 START_DISTANCES = 10_000
+#: Samplers that displace a structure: their frames have a temperature_k, but no thermal spread.
+MADE_METHODS = ("nms", "rattle")
 #: Profile ``best``: ten starts, without the 1e-6 A^2 that scikit-learn adds to each variance ...
 _STARTS: dict[str, Any] = {"n_init": 10, "tol": 1e-5, "max_iter": 1000, "reg_covar": 1e-9}
 #: ... and the best of them converged.
@@ -174,10 +176,13 @@ def fit_springs(
         progress: is told pairs of elements done, and how many there are.
 
     Raises:
-        DataError: frames of a biased run, too few frames, or distances that do not vary.
-        InputError: components for elements that are not there.
+        DataError: frames of a biased run or of no dynamics at all, too few frames, or distances
+            that do not vary.
+        InputError: components for elements that are not there, or more than distances.
     """
-    _refuse_bias(frames)
+    refuse_not_thermal(frames)
+    if frames.n_atoms < 2:
+        raise DataError(f"{frames.source}: has one atom; springs are between two.")
     if len(frames) < 10:
         raise DataError(f"{frames.source}: {len(frames)} frames do not make a distribution.")
     given = {pair_name(*pair.split("-")): n for pair, n in (components or {}).items()}
@@ -195,6 +200,11 @@ def fit_springs(
             raise DataError(
                 f"{frames.source}: {pair} distances are {pooled[0]:.6g} A in every frame; rigid "
                 "pairs have no spring."
+            )
+        if given.get(pair, 1) > min(len(pooled), START_DISTANCES):
+            raise InputError(
+                f"{frames.source}: components {pair}={given[pair]}: there are only {len(pooled)} "
+                "distances to fit them to."
             )
         mixture = fit_mixture(pooled, given.get(pair), profile, seed)
         likelihood[pair] = mixture.log_likelihood
@@ -322,8 +332,22 @@ def _thinned(x: Array, most: int, seed: int) -> Array:
     return np.random.default_rng(seed).choice(x, most, replace=False)
 
 
-def _refuse_bias(frames: Frames) -> None:
-    """Biased frames carry no thermodynamic weight: their spread is no temperature's."""
+def refuse_not_thermal(frames: Frames) -> None:
+    """Springs are of a temperature: frames of plain dynamics, as far as they tell.
+
+    Raises:
+        DataError: frames of a biased run, or displaced by a method.
+    """
+    method = frames.info.get("method")
+    if method is not None and method.dtype.kind == "U":
+        made = np.isin(method, MADE_METHODS) | np.char.startswith(method, "augment-")
+        if made.any():
+            k = int(np.argmax(made))
+            raise DataError(
+                f"{frames.source}: frame {k} was made by {method[k]} ({made.sum()} frames are of "
+                "such kinds); springs need plain dynamics at one temperature."
+            )
+    # Biased frames carry no thermodynamic weight: their spread is no temperature's.
     bias: NDArray[Any] | None = frames.info.get("bias_ev")
     if bias is not None and np.issubdtype(bias.dtype, np.number):
         biased = np.flatnonzero(np.abs(np.nan_to_num(bias)) > 1e-9)

@@ -27,7 +27,7 @@ from metamd.config import Augment
 from metamd.descriptor import pair_columns
 from metamd.errors import DataError, InputError
 from metamd.frames import Frames
-from metamd.pool import load_pool, save_json, write_frames
+from metamd.pool import check_writable, load_pool, refuse_existing, save_json, write_frames
 from metamd.progress import TaskProgress
 
 
@@ -58,12 +58,13 @@ def springs_command(
     --json writes the figure as well, a .png beside it, where --figure names no other.
     """
     from metamd.augment.figure import plot_springs
-    from metamd.augment.springs import fit_springs, parse_components
+    from metamd.augment.springs import fit_springs, parse_components, refuse_not_thermal
 
     if profile not in ("best", "paper"):
         raise InputError(f"--profile: {profile!r} is neither best nor paper.")
     wanted = parse_components(components)
-    frames, _ = load_pool(data, type_map, energies=False, warn=warn)
+    check_writable("--json", json_, data)
+    frames, _ = load_pool(data, type_map, energies=False, warn=warn, check=refuse_not_thermal)
     temperature_k = _temperature(frames, temperature_k)
     with TaskProgress(console, "springs", len(pair_columns(frames.symbols))) as bar:
         springs = fit_springs(
@@ -121,7 +122,7 @@ def augment_command(
     """Make labelled frames near known ones, by springs, for training with a weight."""
     from metamd.augment import augment
     from metamd.augment.perturb import counted_pairs, describe_pairs
-    from metamd.augment.springs import parse_components
+    from metamd.augment.springs import parse_components, refuse_not_thermal
     from metamd.augment.stage import find_springs
     from metamd.train import Augmented
 
@@ -139,7 +140,12 @@ def augment_command(
         weight=weight,
         seed=seed,
     )
-    frames, parts = load_pool(data, type_map, align_energies, warn=warn)
+    # Beside frames called "springs" it would replace the table springs.json that they come from.
+    notes = output.with_name(output.name + ".json")
+    for path in (output, notes):
+        refuse_existing("--output", path)
+    check = None if config.springs else refuse_not_thermal
+    frames, parts = load_pool(data, type_map, align_energies, warn=warn, check=check)
     known = None if config.springs else _temperature(frames, config.temperature_k)
     table = find_springs(frames, known, config)
     new = augment(frames, table, config)
@@ -147,7 +153,7 @@ def augment_command(
     used = describe_pairs(frames, config.pairs, [*counted_pairs(frames, config.pairs)])
     probabilities = Augmented((output,), config.weight).auto_prob(len(parts))
     save_json(
-        output.with_name(output.name + ".json"),
+        notes,
         {
             "settings": config.model_dump(mode="json"),
             "data": parts,

@@ -11,7 +11,7 @@ from metamd.commands.options import Align, Data, TypeMap, say, warn
 from metamd.descriptor import features, fit_pca, save_pca
 from metamd.errors import DataError, InputError
 from metamd.frames import Frames
-from metamd.pool import load_pool, write_frames
+from metamd.pool import check_writable, load_pool, refuse_existing, write_frames
 
 
 def register(app: typer.Typer) -> None:
@@ -27,9 +27,10 @@ def export_command(
     align_energies: Align = False,
 ) -> None:
     """Write frames as extended XYZ, for users of other potentials."""
-    frames, _ = load_pool(data, type_map, align_energies, warn=warn)
     if output.suffix not in (".xyz", ".extxyz"):
         raise InputError(f"--output {output}: extended XYZ files end in .xyz or .extxyz.")
+    refuse_existing("--output", output)
+    frames, _ = load_pool(data, type_map, align_energies, warn=warn)
     write_frames(frames, output)
     say(f"{len(frames)} frames in {output}")
 
@@ -49,6 +50,7 @@ def pca_command(
     """Principal components of the distance matrix, for PCA= of INVERSE_DISTANCE_MATRIX."""
     if metric not in ("INVERSE", "DISTANCE"):
         raise InputError(f"--metric: {metric!r} is neither INVERSE nor DISTANCE.")
+    check_writable("--output", output, data)
     frames, _ = load_pool(data, type_map, energies=False, warn=warn)
     group = _atoms(atoms, frames)
     part = Frames(

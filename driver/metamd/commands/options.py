@@ -11,6 +11,7 @@ from rich.console import Console
 
 from metamd.errors import InputError
 from metamd.frames import Frames
+from metamd.pool import check_writable
 from metamd.predict import Predictions, load_predictions, predict, silence_exit
 from metamd.progress import TaskProgress
 
@@ -29,9 +30,10 @@ FIGURES = (".png", ".svg", ".pdf")
 
 
 def _figure(path: Path | None) -> Path | None:
-    """Refuse a suffix before the work is done that the figure is of."""
+    """Refuse a suffix or a place before the work is done that the figure is of."""
     if path is not None and path.suffix not in FIGURES:
         raise InputError(f"--figure {path}: figures end in {', '.join(FIGURES)}.")
+    check_writable("--figure", path)
     return path
 
 

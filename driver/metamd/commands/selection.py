@@ -27,7 +27,14 @@ from metamd.commands.options import (
 from metamd.config import Flatten, Select
 from metamd.errors import DataError, InputError
 from metamd.frames import Frames, save_extxyz
-from metamd.pool import load_pool, save_json, write_frames
+from metamd.pool import (
+    check_writable,
+    load_pool,
+    make_folder,
+    refuse_existing,
+    save_json,
+    write_frames,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -90,6 +97,8 @@ def select_command(
             error_subset=subset,
         ),
     )
+    check_writable("--json", json_, data)
+    refuse_existing("--output", output)
     frames, parts = load_pool(data, type_map, align_energies, warn=warn)
     if method == "flatten" and subset and model:
         chosen = _costly_flatten(frames, config, model)
@@ -150,17 +159,18 @@ def cluster_error_command(
     frames, parts = load_pool(data, type_map, align_energies, warn=warn)
     if frames.forces is None:
         raise DataError(f"{frames.source}: frame 0 has no forces to compare with.")
+    if not (model or predictions):
+        raise InputError("cluster-error needs --model or --predictions.")
+    make_folder("--output", output)
     clusters = broad_clusters(frames, config, seed, sort_pairs)
     errors = np.full(len(frames), np.nan)
     where = error_sample(clusters, subset if model else 0, seed)
     some = frames if len(where) == len(frames) else frames[where]
     found = predictions_of(model, predictions, some)
-    if found is None:
-        raise InputError("cluster-error needs --model or --predictions.")
+    assert found is not None
     errors[where] = found.force_rmse(some)
     _, notes = bad_frames(frames, clusters, errors, config)
     report = cluster_report(frames, clusters, errors, tuple(notes))
-    output.mkdir(parents=True, exist_ok=True)
     save_json(output / "clusters.json", report.as_dict() | {"data": parts})
     for suffix in ("png", "svg"):
         plot_clusters(report, output / f"clusters.{suffix}")

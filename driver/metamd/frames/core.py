@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
+from ase.geometry import minkowski_reduce
 from numpy.typing import NDArray
 
 from metamd.errors import DataError
@@ -21,6 +23,9 @@ Array = NDArray[np.float64]
 
 #: Two atoms closer than this are a mistake in the input, not chemistry.
 MIN_DISTANCE_ANG = 0.4
+
+#: A cell is flat below this; one atom takes several A^3.
+MIN_VOLUME_ANG3 = 1e-3
 
 _DISTANCES = "distances_ang"
 
@@ -73,6 +78,13 @@ class Frames:
                 raise DataError(
                     f"{self.source}: {name} of frame {bad[0]} is not a number "
                     f"({bad.size} of {n} frames are affected)."
+                )
+        if self.cell is not None and n:
+            flat = np.flatnonzero(np.abs(np.linalg.det(self.cell)) < MIN_VOLUME_ANG3)
+            if flat.size:
+                raise DataError(
+                    f"{self.source}: frame {flat[0]} is periodic, but its cell has no volume; give "
+                    "all three cell vectors, also across a slab or along a wire."
                 )
         for key, column in self.info.items():
             if len(column) != n:
@@ -184,13 +196,17 @@ def pair_distances(
 def minimum_image(delta: Array, cell: Array) -> Array:
     """Nearest-image vectors for delta [f, p, 3] in cells [f, 3, 3].
 
-    Rounding of fractional coordinates, then the 27 neighbours where the cell is skewed.
+    Rounding of fractional coordinates; in a skewed cell then the 27 neighbours, which are enough
+    once the cell is Minkowski-reduced (the longer the cell leans over, the farther its nearest
+    image is in its own vectors).
     """
+    skewed = np.abs(cell * (1 - np.eye(3))).max(initial=0.0) >= 1e-10
+    if skewed:
+        cell = np.array([_reduced(one.tobytes()) for one in np.asarray(cell, np.float64)])
     frac = np.einsum("fpx,fxy->fpy", delta, np.linalg.inv(cell))
     frac -= np.round(frac)
     best = np.einsum("fpx,fxy->fpy", frac, cell)
-    skew = cell * (1 - np.eye(3))
-    if np.abs(skew).max(initial=0.0) < 1e-10:
+    if not skewed:
         return np.asarray(best)
     norm = np.einsum("fpx,fpx->fp", best, best)
     base = best.copy()
@@ -202,11 +218,28 @@ def minimum_image(delta: Array, cell: Array) -> Array:
     return np.asarray(best)
 
 
-def concatenate(parts: Sequence[Frames], source: str | None = None) -> Frames:
-    """Join frames of one composition; labels survive where every part has them.
+@lru_cache(maxsize=4096)
+def _reduced(cell: bytes) -> Array:
+    """Short vectors of the same lattice, [3, 3]; remembered, since frames share cells."""
+    short: Array = minkowski_reduce(np.frombuffer(cell).reshape(3, 3))[0]
+    return short
+
+
+def concatenate(
+    parts: Sequence[Frames], source: str | None = None, *, drop_labels: bool = False
+) -> Frames:
+    """Join frames of one composition.
+
+    Args:
+        parts: one or more.
+        source: of the joined frames; that of the first by default.
+        drop_labels: leave out, without a word, labels that some parts lack, for work that needs
+            none.
 
     Raises:
-        DataError: no parts, or parts of different atoms or boundary conditions.
+        DataError: no parts, parts of different atoms or boundary conditions, or energies or
+            forces that some parts have and others lack.  Of virials and energies by atom, which
+            few references give, only a warning is given.
     """
     if not parts:
         raise DataError("No frames to join.")
@@ -222,6 +255,8 @@ def concatenate(parts: Sequence[Frames], source: str | None = None) -> Frames:
             )
         if (part.cell is None) != (first.cell is None):
             raise DataError(f"{part.source}: periodic and isolated frames are mixed.")
+    if not drop_labels:
+        _tell_missing_labels(parts)
 
     def joined(name: str) -> Array | None:
         values = [getattr(part, name) for part in parts]
@@ -239,6 +274,19 @@ def concatenate(parts: Sequence[Frames], source: str | None = None) -> Frames:
         info={k: np.concatenate([part.info[k] for part in parts]) for k in sorted(keys)},
         source=source or first.source,
     )
+
+
+def _tell_missing_labels(parts: Sequence[Frames]) -> None:
+    """Refuse energies or forces that only some parts have; warn of other labels that go."""
+    for name in ("energy", "forces", "virial", "atomic_energy"):
+        without = [part.source for part in parts if getattr(part, name) is None]
+        if len(without) in (0, len(parts)):
+            continue
+        having = next(part.source for part in parts if getattr(part, name) is not None)
+        what = f"{without[0]}: has no {name.replace('atomic_energy', 'atomic energies')}"
+        if name in ("energy", "forces"):
+            raise DataError(f"{what}, {having} has.")
+        warnings.warn(f"{what}, {having} has; they are left out.", stacklevel=3)
 
 
 def content_hash(frames: Frames) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from numpy.typing import NDArray
 
 from metamd.errors import DataError
 from metamd.frames.core import Array, Frames, concatenate
+
+#: Arm, walker, step, bias ... of each frame, beside the sets.
+PROVENANCE = "provenance.npz"
 
 
 def load_deepmd(path: Path, given: Sequence[str] | None = None) -> Frames:
@@ -76,7 +81,26 @@ def load_deepmd(path: Path, given: Sequence[str] | None = None) -> Frames:
                 source=str(folder),
             )
         )
-    return concatenate(parts, str(path))
+    return _with_provenance(concatenate(parts, str(path)), path / PROVENANCE)
+
+
+def _with_provenance(frames: Frames, path: Path) -> Frames:
+    """The frames with what ``save_deepmd`` wrote on them, where they are still the same number."""
+    if not path.exists():
+        return frames
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            columns = {key: data[key] for key in data.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise DataError(f"{path}: cannot be read ({error}).") from error
+    if other := [key for key, column in columns.items() if len(column) != len(frames)]:
+        # Another program changed the system since.
+        warnings.warn(
+            f"{path}: left out, it has {len(columns[other[0]])} entries for {len(frames)} frames.",
+            stacklevel=3,
+        )
+        return frames
+    return frames.with_info(**columns)
 
 
 def _mixed_types(folder: Path, n_frames: int, n_atoms: int) -> NDArray[np.intp] | None:
@@ -118,7 +142,8 @@ def _npy(folder: Path, name: str, required: bool) -> Array | None:
 def save_deepmd(frames: Frames, folder: str | Path) -> Path:
     """Write a DeePMD npy system (one set); isolated molecules get ``nopbc``.  The folder is new.
 
-    Provenance goes beside it into ``provenance.npz``, in the order of the frames.
+    Provenance goes beside it into ``provenance.npz``, in the order of the frames;
+    ``load_deepmd`` reads it back.
     """
     folder = Path(folder)
     (folder / "set.000").mkdir(parents=True)
@@ -145,5 +170,5 @@ def save_deepmd(frames: Frames, folder: str | Path) -> Path:
             np.save(folder / "set.000" / f"{name}.npy", value)
     if frames.info:
         columns_of_info: dict[str, Any] = dict(frames.info)
-        np.savez(folder / "provenance.npz", **columns_of_info)
+        np.savez(folder / PROVENANCE, **columns_of_info)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -54,7 +55,7 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
         elif stress is not None and periodic:
             s = np.asarray(stress, dtype=np.float64).ravel()
             s = s[[0, 4, 8, 5, 2, 1]] if s.size == 9 else s
-            virials.append(virial_from_ase_stress(s, atoms.get_volume()))
+            virials.append(virial_from_ase_stress(s, atoms.cell.volume))
         else:
             virials.append(None)
 
@@ -66,11 +67,20 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
             raise DataError(f"{source}: frame {missing[0]} has no {what}, others have.")
         return np.asarray(values, dtype=np.float64)
 
+    if periodic and not all(atoms.pbc.all() for atoms in images):
+        warnings.warn(
+            f"{source}: is periodic along some cell vectors only; it is taken as periodic along "
+            "all three.",
+            stacklevel=3,
+        )
     keys = set.intersection(*others)
     info = {}
     for key in sorted(keys):
         if np.ndim(images[0].info[key]) == 0:
-            info[key] = np.asarray([atoms.info[key] for atoms in images])
+            told = np.asarray([atoms.info[key] for atoms in images])
+            # Objects (None, dictionaries) are no columns of a file.
+            if told.dtype != object:
+                info[key] = told
     return Frames(
         symbols=symbols,
         positions=np.array([atoms.get_positions() for atoms in images]),
@@ -87,27 +97,33 @@ def from_atoms(images: Sequence[Atoms], source: str) -> Frames:
 def _labels(atoms: Atoms) -> tuple[dict[str, Any], set[str]]:
     """Labels of an image, and which keys of ``info`` they are: ASE's own, else those of a prefix.
 
-    An energy and its forces come from one place: ASE's own where there is an energy or forces
-    without a prefix, else the first prefix that has either.
+    An energy and its forces come from one place: the first that has both (ASE's own, then each
+    prefix), else the first that has either.
     """
-    results = dict(atoms.calc.results) if atoms.calc is not None else {}
+    own = dict(atoms.calc.results) if atoms.calc is not None else {}
     if "virial" in atoms.info:
-        results["virial"] = atoms.info["virial"]
-    if not {"energy", "forces"} & set(results):
-        for prefix in LABEL_PREFIXES:
-            keys = {
-                what: prefix + name
-                for what, names in _LABEL_NAMES.items()
-                for name in names
-                if prefix + name in (atoms.arrays if what == "forces" else atoms.info)
-            }
-            if {"energy", "forces"} & set(keys):
-                found = {
-                    what: atoms.arrays[key] if what == "forces" else atoms.info[key]
-                    for what, key in keys.items()
-                }
-                return found, set(keys.values())
-    return results, {"virial"}
+        own["virial"] = atoms.info["virial"]
+    places = [(own, {"virial"}), *(_prefixed(atoms, prefix) for prefix in LABEL_PREFIXES)]
+    for wanted in (2, 1):
+        for found, keys in places:
+            if len({"energy", "forces"} & set(found)) >= wanted:
+                return found, keys
+    return places[0]
+
+
+def _prefixed(atoms: Atoms, prefix: str) -> tuple[dict[str, Any], set[str]]:
+    """Labels of an image under a prefix, and their keys."""
+    keys = {
+        what: prefix + name
+        for what, names in _LABEL_NAMES.items()
+        for name in names
+        if prefix + name in (atoms.arrays if what == "forces" else atoms.info)
+    }
+    found = {
+        what: atoms.arrays[key] if what == "forces" else atoms.info[key]
+        for what, key in keys.items()
+    }
+    return found, set(keys.values())
 
 
 def append_extxyz(

@@ -11,11 +11,18 @@ from ase.data import chemical_symbols
 
 from metamd.errors import DataError
 from metamd.frames.core import Frames
-from metamd.units import KCAL_MOL_EV
+from metamd.units import BOHR_ANG, KCAL_MOL_EV
+
+_ENERGY_UNITS = {"kcal/mol": KCAL_MOL_EV, "eV": 1.0}
+_LENGTH_UNITS = {"Ang": 1.0, "bohr": BOHR_ANG}
 
 
 def load_any_npz(path: Path) -> Frames:
-    """Our own file, or sGDML's layout: R (A), z, E and F in e_unit (kcal/mol where not given)."""
+    """Our own file, or sGDML's layout.
+
+    That is R and z, E and F where there are labels, and lattice (its vectors are columns) where
+    there is a cell; in r_unit (A where not given) and e_unit (kcal/mol where not given).
+    """
     try:
         data = dict(np.load(path, allow_pickle=False))
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
@@ -24,20 +31,29 @@ def load_any_npz(path: Path) -> Frames:
         return load_npz(path)
     if not {"R", "z"} <= set(data):
         raise DataError(f"{path}: needs arrays R (positions, A) and z (atomic numbers).")
-    unit = str(data["e_unit"]) if "e_unit" in data else "kcal/mol"
-    factors = {"kcal/mol": KCAL_MOL_EV, "eV": 1.0, "ev": 1.0}
-    if unit not in factors:
-        raise DataError(f"{path}: e_unit is {unit!r}; kcal/mol and eV are understood.")
+    ev = _unit(path, data, "e_unit", "kcal/mol", _ENERGY_UNITS)
+    ang = _unit(path, data, "r_unit", "Ang", _LENGTH_UNITS)
     n = len(data["R"])
-    energy = np.asarray(data["E"], float).reshape(n) * factors[unit] if "E" in data else None
-    forces = np.asarray(data["F"], float) * factors[unit] if "F" in data else None
+    cell = None
+    if "lattice" in data:
+        cell = np.tile(np.asarray(data["lattice"], float).reshape(3, 3).T * ang, (n, 1, 1))
     return Frames(
         symbols=tuple(chemical_symbols[int(z)] for z in data["z"]),
-        positions=np.asarray(data["R"], float),
-        energy=energy,
-        forces=forces,
+        positions=np.asarray(data["R"], float) * ang,
+        cell=cell,
+        energy=np.asarray(data["E"], float).reshape(n) * ev if "E" in data else None,
+        forces=np.asarray(data["F"], float) * (ev / ang) if "F" in data else None,
         source=str(path),
     )
+
+
+def _unit(path: Path, data: dict[str, Any], key: str, usual: str, known: dict[str, float]) -> float:
+    """The factor of a unit that the file names, or of the usual one."""
+    name = str(data.get(key, usual))
+    factors = {unit.lower(): factor for unit, factor in known.items()}
+    if name.lower() not in factors:
+        raise DataError(f"{path}: {key} is {name!r}; {' and '.join(known)} are understood.")
+    return factors[name.lower()]
 
 
 def save_npz(frames: Frames, path: str | Path) -> Path:
