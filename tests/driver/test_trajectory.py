@@ -225,3 +225,17 @@ def test_langevin_holds_the_temperature_that_is_written(tmp_path: Path) -> None:
     mean = load_npz(tmp_path / "frames.npz").info["kinetic_temperature_k"].mean()
     # 2000 independent values of 12 degrees of freedom: 0.8 K.
     assert mean == pytest.approx(90.0, abs=4.0)
+
+
+def test_stability_reports_the_temperature_of_the_thermostat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trajectory, "model_commands", lambda model, species: LJ)
+    (tmp_path / "m.pb").write_bytes(b"")
+    four = bulk("Ar", cubic=True, a=5.4)
+    where = {"symbols": four.get_chemical_symbols(), "positions": four.positions.tolist()}
+    where["cell"] = (20.0 * np.eye(3)).tolist()
+    (tmp_path / "run").mkdir()
+    model = str(tmp_path / "m.pb")
+    result = run_stability(tmp_path / "run", model, "m", 1, 90.0, 40000, 4.0, **where)
+    assert result["mean_temperature_k"] == pytest.approx(90.0, abs=7.0)

@@ -108,7 +108,8 @@ class Sample(Table):
     ensemble: Literal["nve", "nvt", "npt"] = "nvt"
     """Ensemble of the dynamics."""
     thermostat: Literal["langevin", "csvr", "nose-hoover"] = "langevin"
-    """Thermostat of an NVT run."""
+    """Thermostat of an NVT run. Under csvr and nose-hoover, which scale all velocities, an isolated
+    molecule neither drifts nor turns, and its other motions have the temperature."""
     temperature_k: PositiveFloat = 300.0
     """Temperature, K."""
     damping_fs: PositiveFloat = 50.0

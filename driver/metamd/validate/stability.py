@@ -82,12 +82,9 @@ def run_stability(
             "failure": f"blew up before the first frame; {outcome.stopped}",
             "time_ps": 0.0,
         }
-    # LAMMPS leaves out three degrees of freedom, Langevin's heat bath moves these too; SHAKE
-    # takes three of each water.
-    free = 3 * len(atoms) - (len(atoms) if rigid_water else 0)
-    kinetic = np.asarray(frames.info["kinetic_temperature_k"], float) * (1.0 - 3.0 / free)
+    kinetic = np.asarray(frames.info["kinetic_temperature_k"], float)
     time_ps = np.asarray(frames.info["step"], float) * timestep_fs * PS_PER_FS
-    frames = frames.with_info(time_ps=time_ps, kinetic_temperature_k=kinetic)
+    frames = frames.with_info(time_ps=time_ps)
     save_npz(frames, folder / "frames.npz")
     failure = first_failure(atoms, frames, kinetic, temperature_k)
     if failure is None and outcome.stopped is not None:
