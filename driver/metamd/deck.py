@@ -86,10 +86,14 @@ def write_data(atoms: Atoms, species: Sequence[str], path: Path, atom_style: str
     """LAMMPS data file (A, g/mol: metal and real units alike); type k is ``species[k-1]``.
 
     An isolated molecule gets a box with room around it (its boundaries shrink-wrap in the deck).
+    Other cells than LAMMPS's lower triangles are turned into one, with their atoms.
     """
     from ase.io.lammpsdata import write_lammps_data
 
     atoms = atoms.copy()
+    if atoms.pbc.any() and np.linalg.det(atoms.cell.array) < 0:
+        # The same lattice, right-handed: ASE would write the mirror image.
+        atoms.cell[2] *= -1
     if not atoms.pbc.any():
         atoms.set_cell(np.ptp(atoms.positions, axis=0) + 20.0)
         atoms.positions += atoms.cell.lengths() / 2 - atoms.positions.mean(axis=0)
@@ -153,7 +157,7 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
     return "\n".join(lines)
 
 
-def _setup(atoms: Atoms, forces: Forces) -> list[str]:
+def _setup(atoms: Atoms, forces: Forces, tilted: bool = False) -> list[str]:
     periodic = bool(atoms.pbc.any())
     lines = [
         f"units {forces.units}",
@@ -161,6 +165,7 @@ def _setup(atoms: Atoms, forces: Forces) -> list[str]:
         "atom_modify map array",
         f"boundary {'p p p' if periodic else 's s s'}",
         f"read_data {DATA}",
+        *(["change_box all triclinic"] if tilted else []),
         "",
     ]
     # Without a force field LAMMPS still wants a pair style to size its ghost shell.
@@ -288,11 +293,14 @@ def deck_lines(text: str) -> list[str]:
     return [line.strip() for line in joined.splitlines() if line.strip()[:1] not in ("", "#")]
 
 
-def rerun_deck(atoms: Atoms, forces: Forces, dump: str) -> str:
-    """Deck that evaluates stored frames; steps of the dump are frame numbers."""
+def rerun_deck(atoms: Atoms, forces: Forces, dump: str, tilted: bool = False) -> str:
+    """Deck that evaluates stored frames; steps of the dump are frame numbers.
+
+    ``tilted``: the dump's boxes are triclinic, whatever the data file's is.
+    """
     lines = [
         "# metamd: labels of stored frames, no bias",
-        *_setup(atoms, forces),
+        *_setup(atoms, forces, tilted),
         "fix unbiased all store/force",
         *_computes(forces),
         "variable no_bias equal 0.0",

@@ -22,7 +22,10 @@ from metamd.config import Execution, Reference, Sample, System
 from metamd.deck import PLUMED_FILE
 from metamd.errors import TaskError
 from metamd.execution import Executor
-from metamd.frames import Frames, load_npz
+from metamd.forcefields import reference_forces
+from metamd.frames import Frames, concatenate, from_atoms, load_npz, minimum_image
+from metamd.plumed_input import with_plugin
+from metamd.rerun import rerun
 from metamd.sample.arm import _walker_arguments, sample_arms, walker_task
 from metamd.units import KB_EV_PER_K
 
@@ -70,10 +73,6 @@ def run(
 
 def energies_above_minimum(frames: Frames, reference: Reference, minimum: Atoms, folder: Path):
     """Energies of frames by the force field, above the minimum's, eV."""
-    from metamd.forcefields import reference_forces
-    from metamd.frames import concatenate, from_atoms
-    from metamd.rerun import rerun
-
     folder.mkdir()
     forces = reference_forces(reference, minimum)
     both = concatenate([from_atoms([minimum], "minimum"), frames])
@@ -156,6 +155,19 @@ def test_imaginary_and_soft_modes_are_left_out_and_reported(tmp_path: Path) -> N
     assert np.abs(frames.positions[:, :, 1:]).max() < 1e-6, "it moved along an imaginary mode"
 
 
+def test_normal_modes_in_a_turned_cell(tmp_path: Path) -> None:
+    """A cell that LAMMPS takes in its own axes alone: minimum and modes are in the structure's."""
+    crystal = bulk("Ar", a=5.2) * (3, 3, 3)
+    crystal.rattle(0.05, seed=1)
+    settings = {"method": "nms", "frames": 5, "temperature_k": 1.0, "allow_bond_breaking": True}
+    frames, outcome = run(tmp_path / "nms", LJ, crystal, **settings)
+    assert outcome["notes"][0].startswith("78 modes; 3 rigid-body")
+    assert frames.cell is not None
+    np.testing.assert_allclose(frames.cell, crystal.cell.array[None].repeat(5, axis=0))
+    gap = minimum_image(frames.positions - crystal.positions, frames.cell)
+    assert np.abs(gap - gap.mean(axis=1, keepdims=True)).max() < 0.5
+
+
 def test_rigid_water_has_no_modes(tmp_path: Path) -> None:
     rigid = Reference(kind="lammps", potential="tip3p")
     with pytest.raises(TaskError, match="held rigid"):
@@ -176,6 +188,11 @@ def test_rattle(tmp_path: Path) -> None:
     np.testing.assert_allclose(strain, np.swapaxes(strain, 1, 2), atol=1e-12)
     assert 0.02 < np.abs(strain).max() <= 0.04
     assert set(frames.info) >= {"step", "bias_ev"}
+    # The reference of this arm can label them.
+    (tmp_path / "label").mkdir()
+    labelled = rerun(frames[:3], reference_forces(LJ, crystal), tmp_path / "label")
+    assert labelled.energy is not None
+    assert np.ptp(labelled.energy) > 0
 
 
 def test_rattle_draws_torn_molecules_again(tmp_path: Path) -> None:

@@ -112,6 +112,10 @@ class _Surface:
         run_lmp(folder, deck.DECK, "minimise.log")
         image = dump.read_dump(folder / deck.DUMP).to_atoms(0)
         image.calc = None
+        if image.pbc.any():  # back from LAMMPS's axes to those of the structure
+            cell = self.atoms.cell.array
+            image.positions = image.positions @ dump.lammps_cells(cell[None])[1][0].T
+            image.set_cell(cell)
         largest = float(np.linalg.norm(self.forces(image.positions[None])[0], axis=1).max())
         if largest > fmax_ev_per_ang:
             raise TaskError(f"LAMMPS found no minimum (largest force {largest:.2g} eV/A)")
