@@ -153,7 +153,8 @@ class Sample(Table):
     """Hold water rigid by SHAKE under a model or lines of your own: a model trained on labels of
     potential = "tip3p", which hold no bond forces, moves no other way."""
     allow_bond_breaking: bool = False
-    """Keep sampling when the bond graph of the starting structure is broken."""
+    """Keep sampling when the bond graph of the starting structure is broken (that of a metal or
+    another network in a cell may change anyhow)."""
     max_force_ev_per_ang: PositiveFloat = 100.0
     """A walker whose largest reference force exceeds this has exploded and stops."""
     role: Literal["train", "test"] = "train"
