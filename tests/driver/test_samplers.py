@@ -202,6 +202,60 @@ def test_rattle_draws_torn_molecules_again(tmp_path: Path) -> None:
     assert len(frames) == 30
     assert graph.intact_frames(frames).all()
     assert "drawn again" in outcome["notes"][0]
+    assert outcome["stopped"] is None
+
+
+def test_rattle_says_when_frames_are_missing(tmp_path: Path) -> None:
+    settings = {"method": "rattle", "frames": 20, "rattle": {"displacement_ang": 0.65}}
+    frames, outcome = run(tmp_path / "rattle", XTB, molecule("CH3OH"), **settings)
+    assert 0 < len(frames) < 20
+    assert outcome["stopped"] == (
+        f"{len(frames)} of 20 frames: 400 draws came apart; displace less"
+    )
+
+
+def nitrogen_on_the_border() -> Atoms:
+    """One molecule, half of it in the next cell, which LAMMPS wraps into the first."""
+    return Atoms("N2", [[7.4, 4, 4], [8.5, 4, 4]], cell=[8.0] * 3, pbc=True)
+
+
+EMT = Reference(calculator="ase.calculators.emt:EMT")
+
+
+def test_a_molecule_may_cross_the_border_of_the_cell(tmp_path: Path) -> None:
+    settings = {"temperature_k": 100.0, "steps": 40, "stride": 10}
+    frames, outcome = run(tmp_path / "md", EMT, nitrogen_on_the_border(), **settings)
+    assert (outcome["stopped"], len(frames)) == (None, 5)
+
+
+def apart(energy_ev: float) -> Reference:
+    """LAMMPS lines that push atoms of one kind apart."""
+    return Reference(
+        kind="lammps", commands=("pair_style born 6.0", f"pair_coeff * * {energy_ev} 1.0 1.1 0 0")
+    )
+
+
+@pytest.mark.parametrize("breaking", [False, True])
+def test_a_molecule_in_a_cell_that_breaks_ends_its_walker(breaking: bool, tmp_path: Path) -> None:
+    settings = {"temperature_k": 10.0, "steps": 400, "stride": 10, "allow_bond_breaking": breaking}
+    frames, outcome = run(tmp_path / "md", apart(1.0), nitrogen_on_the_border(), **settings)
+    if breaking:
+        assert (outcome["stopped"], len(frames)) == (None, 41)
+        return
+    assert outcome["stopped"].endswith("a bond of the starting structure broke")
+    assert 1 < len(frames) < 41
+    graph = BondGraph.of(frames.symbols, frames.positions[0], frames.cell[0])
+    assert graph.intact_frames(frames).all()
+
+
+def test_bonds_of_a_metal_may_change(tmp_path: Path) -> None:
+    """Hot copper: its atoms change their neighbours, which is no end of a walker."""
+    crystal = bulk("Cu", cubic=True) * (2, 2, 2)
+    settings = {"temperature_k": 6000.0, "timestep_fs": 2.0, "steps": 300, "stride": 20}
+    frames, outcome = run(tmp_path / "md", EMT, crystal, **settings)
+    graph = BondGraph.of(frames.symbols, crystal.positions, crystal.cell.array)
+    assert not graph.intact_frames(frames).all()
+    assert (outcome["stopped"], len(frames)) == (None, 16)
 
 
 def argon() -> Atoms:
