@@ -387,3 +387,13 @@ def test_a_walkers_folder_runs_by_hand_from_anywhere(ethanol: Atoms, tmp_path: P
     )  # fmt: skip
     assert "3 frames" in done.stdout
     assert len(load_npz(tmp_path / "walker" / "frames.npz")) == 3
+
+
+def test_the_word_load_in_a_comment_loads_nothing() -> None:
+    plugin = Path("metamd.so")
+    ours = "# LOAD is not needed\nd: INVERSE_DISTANCE_MATRIX GROUP=1-3\n"
+    assert with_plugin(ours, plugin) == f"LOAD FILE={plugin}\n{ours}"
+    own = "UNITS LENGTH=A\n  LOAD FILE=own.so\nd: INVERSE_DISTANCE_MATRIX GROUP=1-3\n"
+    assert with_plugin(own, plugin) == own
+    other = "d: DISTANCE ATOMS=1,2\n"
+    assert with_plugin(other, plugin) == other
