@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -43,17 +44,21 @@ class BondGraph:
     Attributes:
         symbols: element of each atom, [n_atoms].
         bonds: indices i < j of bonded atoms, [n_bonds, 2].
+        network: whether bonds run through the cell without end, as in a metal or in quartz; they
+            may change in a melt, where those of molecules hold.
     """
 
     symbols: tuple[str, ...]
     bonds: NDArray[np.intp]
+    network: bool = False
 
     @classmethod
     def of(cls, symbols: Sequence[str], positions: Array, cell: Array | None = None) -> BondGraph:
         """The graph of one structure: positions [n_atoms, 3] in A, cell [3, 3] in A or None."""
         i, j = _close_pairs(tuple(symbols), np.asarray(positions, float), cell, BOND_FACTOR)
         bonds = np.stack([i, j], axis=1) if len(i) else np.empty((0, 2), dtype=np.intp)
-        return cls(tuple(symbols), bonds)
+        network = cell is not None and _endless(tuple(symbols), np.asarray(positions, float), cell)
+        return cls(tuple(symbols), bonds, network)
 
     @cached_property
     def _limit_ang(self) -> Array:
@@ -153,10 +158,40 @@ def _close_pairs(
     symbols: tuple[str, ...], positions: Array, cell: Array | None, factor: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs i < j closer than factor times the sum of covalent radii, each pair once."""
+    i, j, _ = _contacts(symbols, positions, cell, factor)
+    pairs = np.unique(np.stack([i, j], axis=1)[i < j], axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _contacts(
+    symbols: tuple[str, ...], positions: Array, cell: Array | None, factor: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Close pairs in both orders and with all images: i, j, and the cells between, [n, 3]."""
     atoms = Atoms(symbols, positions, cell=cell, pbc=cell is not None)
     radii = np.maximum(_radii(symbols), 0.0)
-    i, j = neighbor_list("ij", atoms, list(factor * radii))
+    i, j, shift = neighbor_list("ijS", atoms, list(factor * radii))
     # A radius of 0 still binds to a neighbour within that neighbour's own radius: drop ionic atoms.
-    keep = (i < j) & (radii[i] > 0) & (radii[j] > 0)
-    pairs = np.unique(np.stack([i[keep], j[keep]], axis=1), axis=0).astype(np.intp)
-    return pairs[:, 0], pairs[:, 1]
+    keep = (radii[i] > 0) & (radii[j] > 0)
+    return i[keep].astype(np.intp), j[keep].astype(np.intp), shift[keep].astype(np.intp)
+
+
+def _endless(symbols: tuple[str, ...], positions: Array, cell: Array) -> bool:
+    """Whether a way along bonds leads from an atom to an image of itself."""
+    i, j, shift = _contacts(symbols, positions, cell, BOND_FACTOR)
+    neighbours: list[list[tuple[int, Any]]] = [[] for _ in symbols]
+    for a, b, s in zip(i.tolist(), j.tolist(), shift, strict=True):
+        neighbours[a].append((b, s))
+    # Each atom's image in the molecule of the first that was reached, as a number of cells.
+    image = np.zeros((len(symbols), 3), dtype=np.intp)
+    seen: set[int] = set()
+    for root in range(len(symbols)):
+        waiting = [] if root in seen else [root]
+        seen.add(root)
+        while waiting:
+            a = waiting.pop()
+            for b, s in neighbours[a]:
+                if b not in seen:
+                    seen.add(b)
+                    image[b] = image[a] + s
+                    waiting.append(b)
+    return bool((image[i] + shift != image[j]).any())

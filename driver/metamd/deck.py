@@ -35,6 +35,8 @@ DECK, DATA, PLUMED_FILE, DUMP, THERMO = (
 )
 #: What a callback's deck writes beside its frames: step, temperature, bias.
 BIAS_TABLE = "bias.dat"
+#: Steps between two removals of an isolated molecule's drift and rotation.
+STILL_STEPS = 100
 _VIRIAL = " ".join(f"c_virial[{k}]" for k in range(1, 7))
 
 
@@ -84,10 +86,14 @@ def write_data(atoms: Atoms, species: Sequence[str], path: Path, atom_style: str
     """LAMMPS data file (A, g/mol: metal and real units alike); type k is ``species[k-1]``.
 
     An isolated molecule gets a box with room around it (its boundaries shrink-wrap in the deck).
+    Other cells than LAMMPS's lower triangles are turned into one, with their atoms.
     """
     from ase.io.lammpsdata import write_lammps_data
 
     atoms = atoms.copy()
+    if atoms.pbc.any() and np.linalg.det(atoms.cell.array) < 0:
+        # The same lattice, right-handed: ASE would write the mirror image.
+        atoms.cell[2] *= -1
     if not atoms.pbc.any():
         atoms.set_cell(np.ptp(atoms.positions, axis=0) + 20.0)
         atoms.positions += atoms.cell.lengths() / 2 - atoms.positions.mean(axis=0)
@@ -107,7 +113,7 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
         f"# metamd: arm {arm.name}, {arm.method}, {arm.ensemble} {arm.temperature_k:g} K",
         *_setup(atoms, forces),
         f"timestep {arm.timestep_fs / unit.time_fs:.10g}",
-        f"velocity all create {arm.temperature_k} {seed} mom yes rot yes dist gaussian",
+        *_velocities(arm, atoms, seed),
         "",
         "# 1. true forces, 2. a store of them: everything below may not touch a label",
     ]
@@ -118,12 +124,13 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
     lines += ["fix unbiased all store/force", "", f"thermo {max(1, arm.steps // 20)}"]
     lines.append("thermo_modify lost error flush yes")
     if arm.equilibration_steps:
+        dynamics = _dynamics(arm, atoms, unit, seed + 1, forces.constraints)
         lines += [
             "",
             "# equilibration, without bias",
-            *_dynamics(arm, unit, seed + 1, forces.constraints),
+            *dynamics,
             f"run {arm.equilibration_steps}",
-            *_stop_dynamics(arm, forces.constraints),
+            *_stop_dynamics(dynamics),
             "reset_timestep 0",
         ]
     if arm.biased:
@@ -136,7 +143,7 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
     lines += [
         "",
         "# 4. heat bath, constraints and motion",
-        *_dynamics(arm, unit, seed + 2, forces.constraints),
+        *_dynamics(arm, atoms, unit, seed + 2, forces.constraints),
     ]
     lines.append("variable bias_energy equal " + ("f_bias" if arm.biased else "0.0"))
     if external:
@@ -150,7 +157,7 @@ def sampling_deck(arm: Sample, atoms: Atoms, forces: Forces, seed: int) -> str:
     return "\n".join(lines)
 
 
-def _setup(atoms: Atoms, forces: Forces) -> list[str]:
+def _setup(atoms: Atoms, forces: Forces, tilted: bool = False) -> list[str]:
     periodic = bool(atoms.pbc.any())
     lines = [
         f"units {forces.units}",
@@ -158,6 +165,7 @@ def _setup(atoms: Atoms, forces: Forces) -> list[str]:
         "atom_modify map array",
         f"boundary {'p p p' if periodic else 's s s'}",
         f"read_data {DATA}",
+        *(["change_box all triclinic"] if tilted else []),
         "",
     ]
     # Without a force field LAMMPS still wants a pair style to size its ghost shell.
@@ -167,8 +175,46 @@ def _setup(atoms: Atoms, forces: Forces) -> list[str]:
     return [*lines, f"neighbor 2.0 {search}", "neigh_modify every 1 delay 0 check yes"]
 
 
+def motions_at_rest(atoms: Atoms) -> int:
+    """Degrees of freedom that velocities without drift and rotation leave at rest for good.
+
+    In a cell the momentum is conserved: LAMMPS's own count.  Without one, so is the angular
+    momentum.  Two atoms have no third axis to turn about; three in a line have, once they bend.
+    Constraints (SHAKE) are taken off by LAMMPS itself.
+    """
+    if atoms.pbc.any():
+        return 3
+    return {1: 3, 2: 5}.get(len(atoms), 6)
+
+
+def _velocities(arm: Sample, atoms: Atoms, seed: int) -> list[str]:
+    """Velocities without drift and rotation; what is left moving has the arm's temperature."""
+    create = f"velocity all create {arm.temperature_k} {seed} mom yes rot yes dist gaussian"
+    if atoms.pbc.any():
+        return [create]
+    return [
+        "# an isolated molecule neither drifts nor turns; LAMMPS by itself counts 3N - 3",
+        f"compute_modify thermo_temp extra/dof {motions_at_rest(atoms)}",
+        f"{create} temp thermo_temp",
+    ]
+
+
+def _global_bath(atoms: Atoms, compute: str) -> list[str]:
+    """What a thermostat that scales all velocities needs to know of an isolated molecule.
+
+    It scales drift and rotation too, which would grow from rounding errors, and from forces that
+    do not add up to nothing.
+    """
+    if atoms.pbc.any():
+        return []
+    return [
+        f"compute_modify {compute} extra/dof {motions_at_rest(atoms)}",
+        f"fix still all momentum {STILL_STEPS} linear 1 1 1 angular",
+    ]
+
+
 def _dynamics(
-    arm: Sample, unit: LammpsUnits, seed: int, constraints: Sequence[str] = ()
+    arm: Sample, atoms: Atoms, unit: LammpsUnits, seed: int, constraints: Sequence[str] = ()
 ) -> list[str]:
     """Heat bath, then constraints, then motion: SHAKE must see all forces, and come before npt."""
     t, damp = arm.temperature_k, arm.damping_fs / unit.time_fs
@@ -178,23 +224,23 @@ def _dynamics(
         p = f"iso {pressure:g} {pressure:g} {slow:g}"
         return [*constraints, f"fix motion all npt temp {t} {t} {damp:g} {p}"]
     if arm.ensemble == "nvt" and arm.thermostat == "nose-hoover":
-        return [*constraints, f"fix motion all nvt temp {t} {t} {damp:g}"]
+        motion = f"fix motion all nvt temp {t} {t} {damp:g}"
+        return [*constraints, motion, *_global_bath(atoms, "motion_temp")]
     lines = [*constraints, "fix motion all nve"]
+    if arm.ensemble == "nvt" and arm.thermostat == "csvr":
+        bath = f"fix bath all temp/csvr {t} {t} {damp:g} {seed}"
+        return [bath, *lines, *_global_bath(atoms, "bath_temp")]
     if arm.ensemble == "nvt":
-        style = {"langevin": "langevin", "csvr": "temp/csvr"}[arm.thermostat]
-        bath = [f"fix bath all {style} {t} {t} {damp:g} {seed}"]
-        if arm.thermostat == "langevin":
-            # Its noise moves the centre of mass too: no degree of freedom is missing, where
-            # LAMMPS takes three off (12 % of nine atoms' temperature).
-            bath.append("compute_modify thermo_temp extra/dof 0")
-        lines = [*bath, *lines]
+        # Its noise moves and turns the whole too: no degree of freedom is missing, where LAMMPS
+        # takes three off (12 % of nine atoms' temperature).
+        bath = f"fix bath all langevin {t} {t} {damp:g} {seed}"
+        return [bath, "compute_modify thermo_temp extra/dof 0", *lines]
     return lines
 
 
-def _stop_dynamics(arm: Sample, constraints: Sequence[str]) -> list[str]:
-    bath = arm.ensemble == "nvt" and arm.thermostat != "nose-hoover"
-    names = ["motion", *(["bath"] if bath else []), *(line.split()[1] for line in constraints)]
-    return [f"unfix {name}" for name in names]
+def _stop_dynamics(lines: Sequence[str]) -> list[str]:
+    """Lines that end the fixes of these lines."""
+    return [f"unfix {line.split()[1]}" for line in reversed(lines) if line.startswith("fix ")]
 
 
 def _output(arm: Sample, atoms: Atoms, forces: Forces) -> list[str]:
@@ -247,11 +293,14 @@ def deck_lines(text: str) -> list[str]:
     return [line.strip() for line in joined.splitlines() if line.strip()[:1] not in ("", "#")]
 
 
-def rerun_deck(atoms: Atoms, forces: Forces, dump: str) -> str:
-    """Deck that evaluates stored frames; steps of the dump are frame numbers."""
+def rerun_deck(atoms: Atoms, forces: Forces, dump: str, tilted: bool = False) -> str:
+    """Deck that evaluates stored frames; steps of the dump are frame numbers.
+
+    ``tilted``: the dump's boxes are triclinic, whatever the data file's is.
+    """
     lines = [
         "# metamd: labels of stored frames, no bias",
-        *_setup(atoms, forces),
+        *_setup(atoms, forces, tilted),
         "fix unbiased all store/force",
         *_computes(forces),
         "variable no_bias equal 0.0",

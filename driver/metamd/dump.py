@@ -299,10 +299,26 @@ def _check_sum(frames: Frames, atomic: Array, energy: Array) -> None:
         )
 
 
-def write_dump(frames: Frames, path: Path) -> None:
+def lammps_cells(cell: Array) -> tuple[Array, Array]:
+    """Cells [n, 3, 3] as LAMMPS wants them, and the rotations [n, 3, 3] into its axes.
+
+    LAMMPS has a along x and b in the xy plane: ``cell @ rotation``, and row vectors turn likewise,
+    ``x @ rotation``.  Of a left-handed cell c is turned round, which leaves its lattice as it is.
+    """
+    right = cell.copy()
+    right[np.linalg.det(cell) < 0, 2] *= -1
+    q, r = np.linalg.qr(np.swapaxes(right, 1, 2))
+    sign = np.where(np.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)
+    return np.swapaxes(r * sign[:, :, None], 1, 2), q * sign[:, None, :]
+
+
+def write_dump(frames: Frames, path: Path, tilted: bool = False) -> None:
     """Write positions as a LAMMPS dump, step = frame number, with all digits.
 
     Molecules get a box around them that holds every frame.
+
+    Args:
+        tilted: write boxes as a triclinic simulation reads them, tilted or not.
 
     Raises:
         DataError: a cell that is not LAMMPS's lower triangle.
@@ -315,21 +331,21 @@ def write_dump(frames: Frames, path: Path) -> None:
                     f"{lo!r} {hi!r}\n" for lo, hi in zip(low.tolist(), high.tolist(), strict=True)
                 )
             else:
-                box = _dump_box(frames.cell[k], f"{frames.source}: frame {k}")
+                box = _dump_box(frames.cell[k], f"{frames.source}: frame {k}", tilted)
             handle.write(f"ITEM: TIMESTEP\n{k}\nITEM: NUMBER OF ATOMS\n{frames.n_atoms}\n{box}")
             handle.write("ITEM: ATOMS id x y z\n")
             for i, (x, y, z) in enumerate(frames.positions[k].tolist()):
                 handle.write(f"{i + 1} {x!r} {y!r} {z!r}\n")
 
 
-def _dump_box(cell: Array, where: str) -> str:
+def _dump_box(cell: Array, where: str, tilted: bool) -> str:
     if np.abs(np.triu(cell, 1)).max() > 1e-9 or (np.diag(cell) <= 0).any():
         raise DataError(f"{where}: LAMMPS needs the cell as a lower triangle (a along x, b in xy).")
     (lx, ly, lz), xy, xz, yz = (
         np.diag(cell).tolist(),
         *(float(cell[i]) for i in ((1, 0), (2, 0), (2, 1))),
     )
-    if not (xy or xz or yz):
+    if not (tilted or xy or xz or yz):
         return f"ITEM: BOX BOUNDS pp pp pp\n0 {lx!r}\n0 {ly!r}\n0 {lz!r}\n"
     xlo, xhi = min(0.0, xy, xz, xy + xz), lx + max(0.0, xy, xz, xy + xz)
     ylo, yhi = min(0.0, yz), ly + max(0.0, yz)

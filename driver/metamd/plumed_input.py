@@ -90,7 +90,8 @@ def _wall_lines(wall_ang: float, n_atoms: int) -> list[str]:
 def with_plugin(text: str, plugin: Path) -> str:
     """A person's PLUMED file, with our actions loaded where it uses them and does not itself."""
     ours = ("MATRIX_METAD", "INVERSE_DISTANCE_MATRIX")
-    if any(name in text for name in ours) and "LOAD" not in text:
+    loads = re.search(r"^\s*LOAD\b", text, re.MULTILINE)  # not the word in a comment
+    if any(name in text for name in ours) and loads is None:
         return f"LOAD FILE={plugin}\n{text}"
     return text
 

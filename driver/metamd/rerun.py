@@ -16,7 +16,7 @@ from metamd import deck, dump
 from metamd.deck import Forces
 from metamd.errors import TaskError
 from metamd.execution import run_lmp
-from metamd.frames import Frames, from_atoms
+from metamd.frames import Array, Frames, from_atoms
 
 
 def rerun(
@@ -27,6 +27,8 @@ def rerun(
     structure: Atoms | None = None,
 ) -> Frames:
     """The frames with labels of this force field, virials in a cell among them.
+
+    LAMMPS sees cells and atoms in its own axes; forces and virials are turned back.
 
     Args:
         folder: where deck, data file and dumps go; a person can run them by hand.
@@ -41,8 +43,10 @@ def rerun(
         shutil.copy2(path, folder / path.name)
     atoms = frames.to_atoms(0) if structure is None else structure
     deck.write_data(atoms, frames.species, folder / deck.DATA, forces.atom_style)
-    dump.write_dump(frames, folder / "frames-in.dump")
-    (folder / deck.DECK).write_text(deck.rerun_deck(atoms, forces, "frames-in.dump"))
+    turned, rotation = _in_lammps_axes(frames)
+    tilted = _tilted(turned, atoms)
+    dump.write_dump(turned, folder / "frames-in.dump", tilted)
+    (folder / deck.DECK).write_text(deck.rerun_deck(atoms, forces, "frames-in.dump", tilted))
     (folder / deck.DUMP).unlink(missing_ok=True)
     run_lmp(folder, deck.DECK, "screen.log")
     labelled = dump.add_thermo(
@@ -53,13 +57,31 @@ def rerun(
     row = labelled.info["step"]
     if not np.array_equal(row, np.arange(len(frames))):
         raise TaskError(f"rerun gave {len(row)} frames of {len(frames)}")
+    assert labelled.forces is not None
+    back = np.swapaxes(rotation, 1, 2)
     return replace(
         frames,
         energy=labelled.energy,
-        forces=labelled.forces,
-        virial=labelled.virial,
+        forces=labelled.forces @ back,
+        virial=None if labelled.virial is None else rotation @ labelled.virial @ back,
         atomic_energy=labelled.atomic_energy,
     )
+
+
+def _in_lammps_axes(frames: Frames) -> tuple[Frames, Array]:
+    """The frames as LAMMPS takes them, and the rotation of each, [n_frames, 3, 3]."""
+    if frames.cell is None:
+        return frames, np.broadcast_to(np.eye(3), (len(frames), 3, 3))
+    cell, rotation = dump.lammps_cells(frames.cell)
+    return replace(frames, positions=frames.positions @ rotation, cell=cell), rotation
+
+
+def _tilted(turned: Frames, structure: Atoms) -> bool:
+    """Whether a box is triclinic: that of the data file, or of a frame."""
+    if turned.cell is None:
+        return False
+    cells = np.concatenate([turned.cell, dump.lammps_cells(structure.cell.array[None])[0]])
+    return bool(np.tril(cells, -1).any())
 
 
 class RerunCalculator(Calculator):  # type: ignore[misc]

@@ -156,6 +156,49 @@ def test_contract(name: str, tmp_path: Path, executor: Executor) -> None:
         np.testing.assert_allclose(labelled.atomic_energy.sum(axis=1), energy, atol=1e-5)
 
 
+def general_cells() -> list[Atoms]:
+    """Argon in cells of any shape and orientation, one of them left-handed, one orthogonal."""
+    rng = np.random.default_rng(3)
+    crystal = bulk("Ar", a=5.3, cubic=True) * (3, 3, 3)
+    crystal.rattle(0.15, rng=rng)
+    images = [crystal]
+    for handed in (1.0, -1.0):
+        turned = crystal.copy()
+        cell = turned.cell.array.copy()
+        cell[2] = handed * cell[2] + 0.4 * cell[0]  # the same lattice has other points on it
+        turned.set_cell(cell)
+        strain = rng.uniform(-0.03, 0.03, (3, 3))
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        turned.set_cell(turned.cell.array @ (np.eye(3) + strain) @ turn, scale_atoms=True)
+        images.append(turned)
+    assert np.linalg.det(images[1].cell) * np.linalg.det(images[2].cell) < 0
+    return images
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_any_cell_is_labelled(first: int, tmp_path: Path, executor: Executor) -> None:
+    """LAMMPS takes lower triangles alone; ASE's Lennard-Jones takes all."""
+    images = general_cells()[first:]
+    lines = ("pair_style lj/cut 7.0", "pair_coeff * * 0.0104 3.4", "pair_modify shift yes")
+    arguments = {"sigma": 3.4, "epsilon": 0.0104, "rc": 7.0}
+    frames = from_atoms(images, "cells")
+    found = [
+        label(frames, reference, tmp_path / reference.kind, executor).frames
+        for reference in (
+            Reference(kind="lammps", commands=lines),
+            Reference(calculator="ase.calculators.lj:LennardJones", arguments=arguments),
+        )
+    ]
+    assert [len(f) for f in found] == [len(images)] * 2
+    np.testing.assert_array_equal(found[0].positions, frames.positions)
+    np.testing.assert_array_equal(found[0].cell, frames.cell)
+    assert np.abs(found[1].forces).max() > 0.1
+    assert np.abs(np.triu(found[1].virial, 1)).max() > 0.1
+    for name in ("energy", "forces", "virial"):
+        mine, theirs = (getattr(f, name) for f in found)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
 def test_outputs_that_come_later_are_found(tmp_path: Path, executor: Executor) -> None:
     reference, frames = case("files", tmp_path)
     away = tmp_path / "away"

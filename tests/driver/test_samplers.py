@@ -22,7 +22,10 @@ from metamd.config import Execution, Reference, Sample, System
 from metamd.deck import PLUMED_FILE
 from metamd.errors import TaskError
 from metamd.execution import Executor
-from metamd.frames import Frames, load_npz
+from metamd.forcefields import reference_forces
+from metamd.frames import Frames, concatenate, from_atoms, load_npz, minimum_image
+from metamd.plumed_input import with_plugin
+from metamd.rerun import rerun
 from metamd.sample.arm import _walker_arguments, sample_arms, walker_task
 from metamd.units import KB_EV_PER_K
 
@@ -70,10 +73,6 @@ def run(
 
 def energies_above_minimum(frames: Frames, reference: Reference, minimum: Atoms, folder: Path):
     """Energies of frames by the force field, above the minimum's, eV."""
-    from metamd.forcefields import reference_forces
-    from metamd.frames import concatenate, from_atoms
-    from metamd.rerun import rerun
-
     folder.mkdir()
     forces = reference_forces(reference, minimum)
     both = concatenate([from_atoms([minimum], "minimum"), frames])
@@ -156,6 +155,19 @@ def test_imaginary_and_soft_modes_are_left_out_and_reported(tmp_path: Path) -> N
     assert np.abs(frames.positions[:, :, 1:]).max() < 1e-6, "it moved along an imaginary mode"
 
 
+def test_normal_modes_in_a_turned_cell(tmp_path: Path) -> None:
+    """A cell that LAMMPS takes in its own axes alone: minimum and modes are in the structure's."""
+    crystal = bulk("Ar", a=5.2) * (3, 3, 3)
+    crystal.rattle(0.05, seed=1)
+    settings = {"method": "nms", "frames": 5, "temperature_k": 1.0, "allow_bond_breaking": True}
+    frames, outcome = run(tmp_path / "nms", LJ, crystal, **settings)
+    assert outcome["notes"][0].startswith("78 modes; 3 rigid-body")
+    assert frames.cell is not None
+    np.testing.assert_allclose(frames.cell, crystal.cell.array[None].repeat(5, axis=0))
+    gap = minimum_image(frames.positions - crystal.positions, frames.cell)
+    assert np.abs(gap - gap.mean(axis=1, keepdims=True)).max() < 0.5
+
+
 def test_rigid_water_has_no_modes(tmp_path: Path) -> None:
     rigid = Reference(kind="lammps", potential="tip3p")
     with pytest.raises(TaskError, match="held rigid"):
@@ -176,6 +188,11 @@ def test_rattle(tmp_path: Path) -> None:
     np.testing.assert_allclose(strain, np.swapaxes(strain, 1, 2), atol=1e-12)
     assert 0.02 < np.abs(strain).max() <= 0.04
     assert set(frames.info) >= {"step", "bias_ev"}
+    # The reference of this arm can label them.
+    (tmp_path / "label").mkdir()
+    labelled = rerun(frames[:3], reference_forces(LJ, crystal), tmp_path / "label")
+    assert labelled.energy is not None
+    assert np.ptp(labelled.energy) > 0
 
 
 def test_rattle_draws_torn_molecules_again(tmp_path: Path) -> None:
@@ -185,6 +202,60 @@ def test_rattle_draws_torn_molecules_again(tmp_path: Path) -> None:
     assert len(frames) == 30
     assert graph.intact_frames(frames).all()
     assert "drawn again" in outcome["notes"][0]
+    assert outcome["stopped"] is None
+
+
+def test_rattle_says_when_frames_are_missing(tmp_path: Path) -> None:
+    settings = {"method": "rattle", "frames": 20, "rattle": {"displacement_ang": 0.65}}
+    frames, outcome = run(tmp_path / "rattle", XTB, molecule("CH3OH"), **settings)
+    assert 0 < len(frames) < 20
+    assert outcome["stopped"] == (
+        f"{len(frames)} of 20 frames: 400 draws came apart; displace less"
+    )
+
+
+def nitrogen_on_the_border() -> Atoms:
+    """One molecule, half of it in the next cell, which LAMMPS wraps into the first."""
+    return Atoms("N2", [[7.4, 4, 4], [8.5, 4, 4]], cell=[8.0] * 3, pbc=True)
+
+
+EMT = Reference(calculator="ase.calculators.emt:EMT")
+
+
+def test_a_molecule_may_cross_the_border_of_the_cell(tmp_path: Path) -> None:
+    settings = {"temperature_k": 100.0, "steps": 40, "stride": 10}
+    frames, outcome = run(tmp_path / "md", EMT, nitrogen_on_the_border(), **settings)
+    assert (outcome["stopped"], len(frames)) == (None, 5)
+
+
+def apart(energy_ev: float) -> Reference:
+    """LAMMPS lines that push atoms of one kind apart."""
+    return Reference(
+        kind="lammps", commands=("pair_style born 6.0", f"pair_coeff * * {energy_ev} 1.0 1.1 0 0")
+    )
+
+
+@pytest.mark.parametrize("breaking", [False, True])
+def test_a_molecule_in_a_cell_that_breaks_ends_its_walker(breaking: bool, tmp_path: Path) -> None:
+    settings = {"temperature_k": 10.0, "steps": 400, "stride": 10, "allow_bond_breaking": breaking}
+    frames, outcome = run(tmp_path / "md", apart(1.0), nitrogen_on_the_border(), **settings)
+    if breaking:
+        assert (outcome["stopped"], len(frames)) == (None, 41)
+        return
+    assert outcome["stopped"].endswith("a bond of the starting structure broke")
+    assert 1 < len(frames) < 41
+    graph = BondGraph.of(frames.symbols, frames.positions[0], frames.cell[0])
+    assert graph.intact_frames(frames).all()
+
+
+def test_bonds_of_a_metal_may_change(tmp_path: Path) -> None:
+    """Hot copper: its atoms change their neighbours, which is no end of a walker."""
+    crystal = bulk("Cu", cubic=True) * (2, 2, 2)
+    settings = {"temperature_k": 6000.0, "timestep_fs": 2.0, "steps": 300, "stride": 20}
+    frames, outcome = run(tmp_path / "md", EMT, crystal, **settings)
+    graph = BondGraph.of(frames.symbols, crystal.positions, crystal.cell.array)
+    assert not graph.intact_frames(frames).all()
+    assert (outcome["stopped"], len(frames)) == (None, 16)
 
 
 def argon() -> Atoms:
@@ -316,3 +387,13 @@ def test_a_walkers_folder_runs_by_hand_from_anywhere(ethanol: Atoms, tmp_path: P
     )  # fmt: skip
     assert "3 frames" in done.stdout
     assert len(load_npz(tmp_path / "walker" / "frames.npz")) == 3
+
+
+def test_the_word_load_in_a_comment_loads_nothing() -> None:
+    plugin = Path("metamd.so")
+    ours = "# LOAD is not needed\nd: INVERSE_DISTANCE_MATRIX GROUP=1-3\n"
+    assert with_plugin(ours, plugin) == f"LOAD FILE={plugin}\n{ours}"
+    own = "UNITS LENGTH=A\n  LOAD FILE=own.so\nd: INVERSE_DISTANCE_MATRIX GROUP=1-3\n"
+    assert with_plugin(own, plugin) == own
+    other = "d: DISTANCE ATOMS=1,2\n"
+    assert with_plugin(other, plugin) == other

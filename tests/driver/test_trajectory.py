@@ -14,7 +14,7 @@ from metamd.bonds import BondGraph
 from metamd.frames import Frames, load_npz, minimum_image
 from metamd.units import KB_EV_PER_K
 from metamd.validate import trajectory
-from metamd.validate.stability import _molecular, first_failure, run_stability
+from metamd.validate.stability import first_failure, run_stability
 from metamd.validate.structure import mean_square_displacement, radial_distribution, unwrapped
 from metamd.validate.tasks import liquid_task, trajectory_task
 
@@ -170,20 +170,26 @@ def test_every_way_to_fail_is_seen() -> None:
         assert (found is not None and "potential energy" in found.what) is bad
 
 
-def test_bonds_must_hold_in_liquids_of_molecules_only() -> None:
+def graph_of(atoms: Atoms) -> BondGraph:
+    return BondGraph.of(atoms.get_chemical_symbols(), atoms.positions, atoms.cell.array)
+
+
+def test_bonds_must_hold_in_molecules_only() -> None:
     box = WATER.copy()
     box.set_cell([4.0, 4.0, 4.0])
     box.pbc = True
+    assert not graph_of(box).network
     box = box.repeat((2, 2, 2))
-    graph = BondGraph.of(box.get_chemical_symbols(), box.positions, box.cell.array)
-    assert _molecular(graph, len(box))
+    box.positions += 3.5
+    box.wrap()
+    assert len(graph_of(box).bonds) == 16
+    assert not graph_of(box).network, "molecules on the border of the cell are whole"
     metal = bulk("Cu", cubic=True) * (2, 2, 2)
-    bonds = BondGraph.of(metal.get_chemical_symbols(), metal.positions, metal.cell.array)
-    assert len(bonds.bonds)
-    assert not _molecular(bonds, len(metal))
-    salt = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
-    none = BondGraph.of(salt.get_chemical_symbols(), salt.positions, salt.cell.array)
-    assert not _molecular(none, len(salt))
+    assert graph_of(metal).network
+    assert graph_of(bulk("Si")).network
+    assert not graph_of(bulk("NaCl", "rocksalt", a=5.64, cubic=True)).network
+    chain = Atoms("C2", [[0, 0, 0], [1.3, 0, 0]], cell=[2.6, 9, 9], pbc=True)
+    assert graph_of(chain).network
 
 
 def test_a_reference_known_by_name_runs_with_its_constraints(tmp_path: Path) -> None:
@@ -225,3 +231,17 @@ def test_langevin_holds_the_temperature_that_is_written(tmp_path: Path) -> None:
     mean = load_npz(tmp_path / "frames.npz").info["kinetic_temperature_k"].mean()
     # 2000 independent values of 12 degrees of freedom: 0.8 K.
     assert mean == pytest.approx(90.0, abs=4.0)
+
+
+def test_stability_reports_the_temperature_of_the_thermostat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trajectory, "model_commands", lambda model, species: LJ)
+    (tmp_path / "m.pb").write_bytes(b"")
+    four = bulk("Ar", cubic=True, a=5.4)
+    where = {"symbols": four.get_chemical_symbols(), "positions": four.positions.tolist()}
+    where["cell"] = (20.0 * np.eye(3)).tolist()
+    (tmp_path / "run").mkdir()
+    model = str(tmp_path / "m.pb")
+    result = run_stability(tmp_path / "run", model, "m", 1, 90.0, 40000, 4.0, **where)
+    assert result["mean_temperature_k"] == pytest.approx(90.0, abs=7.0)

@@ -108,7 +108,8 @@ class Sample(Table):
     ensemble: Literal["nve", "nvt", "npt"] = "nvt"
     """Ensemble of the dynamics."""
     thermostat: Literal["langevin", "csvr", "nose-hoover"] = "langevin"
-    """Thermostat of an NVT run."""
+    """Thermostat of an NVT run. Under csvr and nose-hoover, which scale all velocities, an isolated
+    molecule neither drifts nor turns, and its other motions have the temperature."""
     temperature_k: PositiveFloat = 300.0
     """Temperature, K."""
     damping_fs: PositiveFloat = 50.0
@@ -152,7 +153,8 @@ class Sample(Table):
     """Hold water rigid by SHAKE under a model or lines of your own: a model trained on labels of
     potential = "tip3p", which hold no bond forces, moves no other way."""
     allow_bond_breaking: bool = False
-    """Keep sampling when the bond graph of the starting structure is broken."""
+    """Keep sampling when the bond graph of the starting structure is broken (that of a metal or
+    another network in a cell may change anyhow)."""
     max_force_ev_per_ang: PositiveFloat = 100.0
     """A walker whose largest reference force exceeds this has exploded and stops."""
     role: Literal["train", "test"] = "train"

@@ -201,9 +201,10 @@ def _good_part(frames: Frames, arm: Sample, atoms: Atoms) -> tuple[Frames, str |
     """The trajectory before its first bad frame, and what was bad about it."""
     bad = np.zeros(len(frames), dtype=bool)
     reason = "a bond of the starting structure broke"
-    if not arm.allow_bond_breaking and frames.cell is None:
-        bonds = BondGraph.of(atoms.get_chemical_symbols(), atoms.positions)
-        bad = ~bonds.intact_mask(frames.positions)
+    cell = atoms.cell.array if atoms.pbc.any() else None
+    bonds = BondGraph.of(atoms.get_chemical_symbols(), atoms.positions, cell)
+    if not arm.allow_bond_breaking and not bonds.network:
+        bad = ~bonds.intact_frames(frames)
     if frames.forces is not None:
         largest = np.abs(frames.forces).max(axis=(1, 2))
         exploded = largest > arm.max_force_ev_per_ang

@@ -54,10 +54,9 @@ def run_static(
         draw = _along_modes(modes, minimum, kt_ev, rng)
     else:
         draw = _rattled(arm.rattle or Rattle(), atoms, rng)
-    frames = _draw(draw, arm, atoms, notes, str(folder))
-    if len(frames):
-        save_npz(frames.with_info(bias_ev=0.0), folder / "frames.npz")
-    return {"stopped": None, "frames": len(frames), "notes": notes}
+    frames, stopped = _draw(draw, arm, atoms, notes, str(folder))
+    save_npz(frames.with_info(bias_ev=0.0), folder / "frames.npz")
+    return {"stopped": stopped, "frames": len(frames), "notes": notes}
 
 
 class _Surface:
@@ -112,6 +111,10 @@ class _Surface:
         run_lmp(folder, deck.DECK, "minimise.log")
         image = dump.read_dump(folder / deck.DUMP).to_atoms(0)
         image.calc = None
+        if image.pbc.any():  # back from LAMMPS's axes to those of the structure
+            cell = self.atoms.cell.array
+            image.positions = image.positions @ dump.lammps_cells(cell[None])[1][0].T
+            image.set_cell(cell)
         largest = float(np.linalg.norm(self.forces(image.positions[None])[0], axis=1).max())
         if largest > fmax_ev_per_ang:
             raise TaskError(f"LAMMPS found no minimum (largest force {largest:.2g} eV/A)")
@@ -219,8 +222,11 @@ def _draw(
     atoms: Atoms,
     notes: list[str],
     source: str,
-) -> Frames:
-    """Draw until ``arm.frames`` are good; what came apart is drawn again, and counted."""
+) -> tuple[Frames, str | None]:
+    """Draw until ``arm.frames`` are good; what came apart is drawn again, and counted.
+
+    Returns: the frames, and why there are fewer of them (None: there are not).
+    """
     symbols = tuple(atoms.get_chemical_symbols())
     graph = BondGraph.of(symbols, atoms.positions, atoms.cell.array if atoms.pbc.any() else None)
     positions: list[Array] = []
@@ -239,10 +245,16 @@ def _draw(
         notes.append(f"{rejected} draws with broken bonds or atoms on each other were drawn again")
     if not positions:
         raise TaskError(f"no intact structure in {rejected} draws; displace less")
-    return Frames(
+    stopped = None
+    if len(positions) < arm.frames:
+        stopped = (
+            f"{len(positions)} of {arm.frames} frames: {rejected} draws came apart; displace less"
+        )
+    frames = Frames(
         symbols,
         np.array(positions),
         None if cells[0] is None else np.array(cells),
         info={"step": np.arange(len(positions))},
         source=source,
     )
+    return frames, stopped

@@ -51,7 +51,8 @@ class Walker:
         self.calculator = make_calculator(
             s["calculator"], s["arguments"], s["charge"], s["multiplicity"]
         )
-        self.bonds = BondGraph.of(self.atoms.get_chemical_symbols(), self.atoms.positions)
+        cell = self.atoms.cell.array if self.atoms.pbc.any() else None
+        self.bonds = BondGraph.of(self.atoms.get_chemical_symbols(), self.atoms.positions, cell)
         self.frames = {k: [] for k in ("step", "positions", "cell", "energy", "forces", "virial")}
         self.output = (self.folder / "frames.extxyz").open("w")
 
@@ -104,10 +105,16 @@ class Walker:
             return
         if not self.recording or step % self.settings["stride"]:
             return
-        if not self.settings["allow_bond_breaking"] and not self.bonds.intact(positions):
+        if not self._whole(positions):
             self._stop(lammps, f"step {step}: a bond of the starting structure broke")
             return
         self._record(step, positions, point.energy_ev, point.forces, point.virial)
+
+    def _whole(self, positions: Any) -> bool:
+        """Whether the bonds are there that must be; LAMMPS has atoms wrapped into the cell."""
+        if self.settings["allow_bond_breaking"] or self.bonds.network:
+            return True
+        return self.bonds.intact(positions, self.atoms.cell.array if self.atoms.pbc.any() else None)
 
     def _record(self, step: int, positions: Any, energy: float, forces: Any, virial: Any) -> None:
         if self.frames["step"] and step <= self.frames["step"][-1]:

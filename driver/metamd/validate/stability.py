@@ -11,8 +11,6 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from metamd.bonds import BondGraph
 from metamd.config import Sample
@@ -82,12 +80,9 @@ def run_stability(
             "failure": f"blew up before the first frame; {outcome.stopped}",
             "time_ps": 0.0,
         }
-    # LAMMPS leaves out three degrees of freedom, Langevin's heat bath moves these too; SHAKE
-    # takes three of each water.
-    free = 3 * len(atoms) - (len(atoms) if rigid_water else 0)
-    kinetic = np.asarray(frames.info["kinetic_temperature_k"], float) * (1.0 - 3.0 / free)
+    kinetic = np.asarray(frames.info["kinetic_temperature_k"], float)
     time_ps = np.asarray(frames.info["step"], float) * timestep_fs * PS_PER_FS
-    frames = frames.with_info(time_ps=time_ps, kinetic_temperature_k=kinetic)
+    frames = frames.with_info(time_ps=time_ps)
     save_npz(frames, folder / "frames.npz")
     failure = first_failure(atoms, frames, kinetic, temperature_k)
     if failure is None and outcome.stopped is not None:
@@ -130,7 +125,7 @@ def first_failure(
         atoms.cell.array if atoms.pbc.any() else None,
     )
     found: list[BadFrame] = []
-    if not atoms.pbc.any() or _molecular(bonds, len(atoms)):
+    if not bonds.network:
         broken = ~bonds.intact_mask(frames.positions, frames.cell)
         if broken.any():
             k = int(broken.argmax())
@@ -153,20 +148,6 @@ def first_failure(
     if (close := _collapsed(frames[:end])) is not None:
         return close
     return min(found, key=lambda bad: bad.index) if found else None
-
-
-def _molecular(bonds: BondGraph, n_atoms: int) -> bool:
-    """Whether a periodic system is one of molecules, whose bonds must hold.
-
-    In a metal or a network the bonds join nearly all atoms, and they may change; so may a melt
-    without any.
-    """
-    if not len(bonds.bonds):
-        return False
-    i, j = bonds.bonds.T
-    graph = coo_matrix((np.ones(len(i)), (i, j)), shape=(n_atoms, n_atoms))
-    _, labels = connected_components(graph, directed=False)
-    return bool(np.bincount(labels).max() <= n_atoms // 2)
 
 
 def _collapsed(frames: Frames) -> BadFrame | None:
