@@ -22,7 +22,7 @@ from metamd.compare.summary import State
 from metamd.config import CompareConfig, load_compare
 from metamd.errors import InputError, TaskError
 from metamd.execution import Executor
-from metamd.frames import load_frames
+from metamd.frames import load_frames, save_npz
 from metamd.report import print_summary, write_report
 from metamd.validate.comparison import comparison_verdict, generality
 from metamd.validate.errors import mean_and_spread
@@ -297,7 +297,7 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
         run = stages_of(argon, config, work, executor)
         for stage in (run.sample, run.select, run.label, run.dataset):
             stage()
-        summary = run.write_summary("running")
+        summary = run.account.write_summary(run._summary(), "running")
         # Springs are those of all that the sampler gave, not of the frames that were selected.
         given = next(arm for arm in config.arms if arm.name == "hot-more").augment
         everything = run.state.samples["hot.seed-2"].frames
@@ -351,6 +351,52 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
     assert 0 < highest["cold"] < highest["hot"]
     assert highest["modes"] > 0
     assert "Nothing" not in write_report(tmp_path / "work").read_text()[:3000]
+
+
+class Untrained(_Comparison):
+    """All but the stages that take minutes."""
+
+    def train(self) -> None:
+        pass
+
+    def validate(self) -> None:
+        pass
+
+
+class Stopped(Untrained):
+    """A person who presses Ctrl-C while the selection is looked through again."""
+
+    def select(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_finished_comparison_keeps_its_summary(argon: Path, tmp_path: Path) -> None:
+    """Gone through again, stopped or not: no verdict is lost, no second is added."""
+    config = load_compare(argon / "compare.toml")
+    atoms = load_frames(argon / "argon.xyz").to_atoms(0)
+    work = tmp_path / "work"
+
+    def again(kind: type[_Comparison]) -> dict[str, Any]:
+        console = Console(file=sys.stderr)
+        with Workspace(work, config) as space, Executor(config.execution, tmp_path) as executor:
+            kind(config, space, executor, console, State(atoms)).go()
+        summary: dict[str, Any] = json.loads((work / "summary.json").read_text())
+        return summary
+
+    assert again(Untrained)["status"] == "finished"
+    seconds = (work / "seconds.json").read_text()
+    # Frames of an earlier try, before a walker was redone.
+    cold = work / "iteration-0" / "sample" / "cold.npz"
+    sampled = load_frames(cold)
+    save_npz(sampled[:5], cold)
+    first = again(Untrained)
+    assert (work / "seconds.json").read_text() == seconds
+    np.testing.assert_array_equal(load_frames(cold).positions, sampled.positions)
+    judged = {**first, "verdict": {"headline": "kept"}}
+    (work / "summary.json").write_text(json.dumps(judged))
+    with pytest.raises(KeyboardInterrupt):
+        again(Stopped)
+    assert json.loads((work / "summary.json").read_text()) == judged
 
 
 @pytest.mark.slow
