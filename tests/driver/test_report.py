@@ -7,6 +7,8 @@ import copy
 import csv
 import io
 import json
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from metamd import cli
 from metamd.errors import WorkspaceError
 from metamd.frames import from_atoms, load_npz, save_npz
 from metamd.report import print_summary, write_report
+from metamd.report.figures_sampling import energies
 from metamd.report.html import number, with_spread
 from metamd.report.material import Material, read_lcurve, thinned
+from metamd.report.structures import structures
 
 FIGURES = [
     "cross-errors",
@@ -87,11 +91,15 @@ class Page(HTMLParser):
         out = {}
         for tag, a in self.elements:
             if tag == "a" and a.get("download"):
-                head, _, code = str(a["href"]).partition("base64,")
-                assert head == "data:text/csv;charset=utf-8;"
-                text = base64.b64decode(code).decode()
-                out[str(a["download"])] = list(csv.DictReader(io.StringIO(text)))
+                out[str(a["download"])] = csv_rows(str(a["href"]))
         return out
+
+
+def csv_rows(uri: str) -> list[dict[str, str]]:
+    """Rows of a figure's data as the page holds them."""
+    head, _, code = uri.partition("base64,")
+    assert head == "data:text/csv;charset=utf-8;"
+    return list(csv.DictReader(io.StringIO(base64.b64decode(code).decode())))
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +233,34 @@ def test_structures_of_the_view(page: Page, finished: tuple[Path, dict[str, Any]
     worst = data[titles.index("md-trained: worst frame")]
     assert len(worst["arrows"]) == 9
     assert len([a for tag, a in page.elements if a.get("class") == "still"]) == len(data)
+
+
+def test_energies_of_a_model_are_not_taken_for_the_reference_s(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """An arm that a model moved has another zero: only what the reference labelled counts."""
+    source, summary = finished
+    shutil.copytree(source, tmp_path / "work")
+    frames = load_npz(source / "arms" / "md600.npz").with_info(label_source="0123")
+    highest, lowest = float(frames.energy.max()), float(frames.energy.min())
+    moved = replace(frames, energy=frames.energy + 137.0).with_info(label_source="")
+    arms = {
+        "md": {"frames": save_npz(frames, tmp_path / "md.npz")},
+        "model": {"frames": save_npz(moved, tmp_path / "model.npz")},
+        "judged": {
+            "frames": tmp_path / "model.npz",
+            "labelled": save_npz(frames[:10], tmp_path / "labelled.npz"),
+        },
+    }
+    rows = [{"name": name, **{k: str(p) for k, p in row.items()}} for name, row in arms.items()]
+    material = Material(tmp_path / "work", {**summary, "arms": rows})
+    assert material.zero_ev == lowest
+    found = energies(material)
+    assert {row["arm"] for row in csv_rows(found.csv_uri)} == {"md", "judged"}
+    captions = {shape.title: shape.caption for shape in structures(material)}
+    assert f"md sampled, {highest - lowest:.2f} eV above" in captions["md: highest frame"]
+    assert "judged had labelled" in captions["judged: highest frame"]
+    assert "model: highest frame" not in captions
 
 
 def test_a_liquid_has_its_radial_distribution_on_the_first_screen(

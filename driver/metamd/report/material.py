@@ -18,6 +18,7 @@ import numpy as np
 
 from metamd.errors import WorkspaceError
 from metamd.frames import Array, Frames, load_frames
+from metamd.reference import with_reference_energy
 from metamd.spread import Components, matrix_components
 
 #: Frames that figures are drawn from, at most: of one arm, and of all arms together.
@@ -112,9 +113,24 @@ class Material:
         return out
 
     @cached_property
+    def with_energy(self) -> dict[str, Frames]:
+        """Of each arm the frames whose energy is the reference's: sampled, or else labelled."""
+        out = {}
+        for arm in self.rows("arms"):
+            name = str(arm.get("name"))
+            if name not in self.arms:
+                continue
+            found = with_reference_energy(self.arms[name])
+            if found is None:
+                found = with_reference_energy(self.arms[name], self.frames(arm.get("labelled")))
+            if found is not None:
+                out[name] = found
+        return out
+
+    @cached_property
     def zero_ev(self) -> float | None:
-        """The lowest energy of all arms, eV."""
-        lowest = [f.energy.min() for f in self.arms.values() if f.energy is not None]
+        """The lowest reference energy of all arms, eV."""
+        lowest = [f.energy.min() for f in self.with_energy.values() if f.energy is not None]
         return float(min(lowest)) if lowest else None
 
     @cached_property
