@@ -18,6 +18,7 @@ from metamd.config import Reference, Sample, System, Wte
 from metamd.errors import TaskError
 from metamd.execution import Executor, Failure, Task, last_useful_line, run_lmp, run_program
 from metamd.frames import Frames, concatenate, load_npz, save_npz
+from metamd.identity import task_argument
 from metamd.reference import fingerprint
 from metamd.sample.folder import engine_forces, has_callback, write_walker
 from metamd.sample.static import run_static
@@ -80,8 +81,8 @@ def _walker_arguments(
 ) -> dict[str, Any]:
     # What the walker starts from is below, whatever file it came from.
     return {
-        "arm": arm.model_copy(update={"starts": None}).model_dump(mode="json"),
-        "reference": reference.model_dump(mode="json"),
+        "arm": task_argument(arm.model_copy(update={"starts": None})),
+        "reference": task_argument(reference),
         "charge": system.charge,
         "multiplicity": system.multiplicity,
         "walker": walker,
