@@ -263,6 +263,18 @@ def test_energies_of_a_model_are_not_taken_for_the_reference_s(
     assert "model: highest frame" not in captions
 
 
+def test_arms_of_a_loop_have_their_time(finished: tuple[Path, dict[str, Any]]) -> None:
+    """``md@1`` is in no run file, and a run from a dictionary has none."""
+    folder, summary = finished
+    rows = [{**row, "timestep_fs": 2.0} for row in copy.deepcopy(summary["arms"])]
+    rows[1]["name"] = "md@1"
+    material = Material(folder, {**summary, "arms": rows, "config_toml": ""})
+    times, label = material.times
+    assert label == "time / ps"
+    steps = material.arms["md@1"].info["step"]
+    np.testing.assert_allclose(times["md@1"], steps * 2e-3)
+
+
 def test_a_liquid_has_its_radial_distribution_on_the_first_screen(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

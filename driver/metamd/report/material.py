@@ -143,7 +143,10 @@ class Material:
         return matrix_components(given) if sum(len(f) for f in given.values()) > 2 else None
 
     def timestep_fs(self, arm: str) -> float | None:
-        """The arm's time step by the run file kept in the summary."""
+        """The arm's time step; of summaries that do not hold it, by the run file kept in them."""
+        for row in self.rows("arms"):
+            if row.get("name") == arm and isinstance(row.get("timestep_fs"), float | int):
+                return float(row["timestep_fs"])
         try:
             tables = tomllib.loads(self.summary.get("config_toml") or "").get("sample", [])
             for table in tables:
