@@ -126,7 +126,7 @@ class _Run:
         if "label" in stages:
             budget = rules.budget_left(self.config, self.state.iterations)
             self._stage(iteration, "label", lambda: iteration.label(budget))
-            if (stop := rules.without_labels(loop, state)) is not None:
+            if (stop := rules.without_labels(self.config, state)) is not None:
                 return stop
         if "dataset" in stages:
             self._stage(iteration, "dataset", iteration.dataset)

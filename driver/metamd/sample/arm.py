@@ -20,7 +20,7 @@ from metamd.execution import Executor, Failure, Task, last_useful_line, run_lmp,
 from metamd.frames import Frames, concatenate, load_npz, save_npz
 from metamd.identity import task_argument
 from metamd.reference import fingerprint
-from metamd.sample.folder import engine_forces, has_callback, write_walker
+from metamd.sample.folder import brings_labels, engine_forces, has_callback, write_walker
 from metamd.sample.static import run_static
 from metamd.structure import walker_starts
 
@@ -240,14 +240,7 @@ def _collect(
         raise TaskError(
             f"arm {arm.name}: no walker gave a frame; the first: {stopped[0]['reason']}"
         )
-    source = ""
-    own_lines = bool(arm.commands or arm.deck)
-    if arm.static:
-        pass  # these frames have no labels yet
-    elif has_callback(arm, reference) or (
-        arm.engine != "model" and reference.kind == "lammps" and not own_lines
-    ):
-        source = fingerprint(reference, system)
+    source = fingerprint(reference, system) if brings_labels(arm, reference) else ""
     frames = concatenate(parts).with_info(
         arm=arm.name, method=arm.method, temperature_k=arm.temperature_k, label_source=source
     )
