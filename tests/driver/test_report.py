@@ -28,6 +28,7 @@ from metamd.report.figures_sampling import energies
 from metamd.report.html import number, with_spread
 from metamd.report.material import Material, read_lcurve, thinned
 from metamd.report.structures import structures
+from metamd.workspace import STOPPED
 
 FIGURES = [
     "cross-errors",
@@ -346,6 +347,30 @@ def test_a_run_of_a_minute_and_a_folder_of_validate_have_a_page(
     cli.main()
     assert "report.html" in capsys.readouterr().out
     assert "Nothing has been sampled yet" in Page(tmp_path / "report.html").text
+
+
+def test_a_run_that_ended_early_says_why(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    summary = {"system": finished[1]["system"], "status": "failed", "config_toml": ""}
+    report_case.write(tmp_path, {**summary, "failure": "arm md: <no> walker gave a frame."})
+    failed = Page(write_report(tmp_path))
+    assert "This run has failed: arm md: <no> walker gave a frame. The page" in failed.text
+    report_case.write(tmp_path, {**summary, "failure": STOPPED})
+    stopped = Page(write_report(tmp_path))
+    assert "This run was stopped; the same command goes on." in stopped.text
+    assert "failed" not in stopped.text
+
+
+def test_a_run_from_a_dictionary_can_be_repeated(tmp_path: Path) -> None:
+    """It has no run file; its work folder keeps the settings all the same."""
+    report_case.write(tmp_path, {"status": "running", "config_toml": ""})
+    assert "run.json" not in Page(write_report(tmp_path)).text
+    config = {"sample": [{"name": "<md>", "steps": 77}]}
+    (tmp_path / "run.json").write_text(json.dumps({"config": config}))
+    page = Page(write_report(tmp_path))
+    assert "Settings (run.json)" in page.text
+    assert '"name": "<md>"' in page.text
 
 
 def test_an_empty_summary_has_a_page(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from metamd.report.draw import Figure
 from metamd.report.figures_checks import checks
 from metamd.report.material import Material
 from metamd.report.structures import Structure, structures
+from metamd.workspace import STOPPED
 
 _DOI = re.compile(r"doi:(10\.\S+?)(?=[.,;]?(?:\s|$))")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
@@ -110,6 +111,7 @@ def render(material: Material) -> str:
         citations=material.rows("citations"),
         versions=_flat(material.table("versions")),
         seeds=_flat(material.table("seeds")),
+        stored_config=material.stored_config,
         notes=material.notes,
         criterion=models.criterion(material),
         style=Markup(_asset("style.css")),
@@ -272,6 +274,10 @@ def _present(figures: Sequence[Figure | None]) -> list[Figure]:
 def _status(material: Material) -> dict[str, str]:
     """Which state the run is in, and what the page says about it."""
     state = str(material.summary.get("status") or "unknown")
+    failure = str(material.summary.get("failure") or "")
+    why = f": {failure.rstrip('.')}" if failure else ""
+    if state == "failed" and failure == STOPPED:
+        state = "stopped"
     done = [stage for stage in ("sample", "select", "label", "dataset", "train", "validate")]
     finished = material.table("seconds")
     missing = [stage for stage in done if stage not in finished]
@@ -279,7 +285,9 @@ def _status(material: Material) -> dict[str, str]:
         "finished": "",
         "running": "This run is still going. The page shows what there was when it was made; "
         "make it again with metamd report.",
-        "failed": "This run has failed. The page shows what it had done by then.",
+        "stopped": "This run was stopped; the same command goes on. The page shows what it had "
+        "done by then.",
+        "failed": f"This run has failed{why}. The page shows what it had done by then.",
     }.get(state, "It is not known whether this run has finished.")
     if text and missing:
         text += f" Not done yet: {', '.join(missing)}."

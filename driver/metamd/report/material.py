@@ -20,6 +20,7 @@ from metamd.errors import WorkspaceError
 from metamd.frames import Array, Frames, load_frames
 from metamd.reference import with_reference_energy
 from metamd.spread import Components, matrix_components
+from metamd.workspace import RUN_FILE
 
 #: Frames that figures are drawn from, at most: of one arm, and of all arms together.
 FIGURE_FRAMES = 4000
@@ -141,6 +142,15 @@ class Material:
             return None
         given = {n: f for n, f in self.arms.items() if f.symbols == first.symbols}
         return matrix_components(given) if sum(len(f) for f in given.values()) > 2 else None
+
+    @cached_property
+    def stored_config(self) -> str:
+        """What the work folder keeps of a run that was started from Python, without a run file."""
+        try:
+            config = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))["config"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        return json.dumps(config, indent=2)
 
     def timestep_fs(self, arm: str) -> float | None:
         """The arm's time step; of summaries that do not hold it, by the run file kept in them."""
