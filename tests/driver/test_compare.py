@@ -23,6 +23,7 @@ from metamd.config import CompareConfig, load_compare
 from metamd.errors import InputError, TaskError
 from metamd.execution import Executor
 from metamd.frames import load_frames, save_npz
+from metamd.loop.provenance import trace_frame
 from metamd.report import print_summary, write_report
 from metamd.validate.comparison import comparison_verdict, generality
 from metamd.validate.errors import mean_and_spread
@@ -337,6 +338,7 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
         again.config = config.model_copy(update={"compare": compare})
         with pytest.raises(TaskError, match="asks for 500 frames, its sampler cold left"):
             again.select()
+    _provenance_holds(tmp_path / "work")
     rows = {a["name"]: a for a in summary["compare"]["arms"]}
     assert rows["hot-more"]["select"] == "random"
     assert rows["hot-more"]["augment_frames"] == 6
@@ -351,6 +353,20 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
     assert 0 < highest["cold"] < highest["hot"]
     assert highest["modes"] > 0
     assert "Nothing" not in write_report(tmp_path / "work").read_text()[:3000]
+
+
+def _provenance_holds(work: Path) -> None:
+    """A training frame is found again among those its walker made, as in a run."""
+    data = "iteration-0/dataset/hot-more/n-10/seed-2/train"
+    found = trace_frame(work, data, 3)
+    assert found["walker_folder"] == "iteration-0/sample/hot.seed-2/walker-0"
+    frame = load_frames(work / found["frames"])[[found["frame"]]]
+    np.testing.assert_allclose(frame.positions[0], load_frames(work / data).positions[3], atol=1e-5)
+    # Folders made before the iteration and the frame were kept.
+    path = work / data / "provenance.npz"
+    with np.load(path) as stored:
+        np.savez(path, **{k: stored[k] for k in stored.files if k not in ("iteration", "frame")})
+    assert trace_frame(work, data, 3)["walker_folder"] == found["walker_folder"]
 
 
 class Untrained(_Comparison):

@@ -157,9 +157,10 @@ class _Comparison:
             for name, result in self.state.samples.items():
                 if name.rpartition(".seed-")[0] != table.name:
                     continue
-                pool, heldout = self._split(result.frames, table)
-                held.setdefault(table.name, []).append(result.frames[heldout])
-                self.state.pools[name] = result.frames[pool]
+                frames = result.frames.with_info(iteration=0, frame=np.arange(len(result.frames)))
+                pool, heldout = self._split(frames, table)
+                held.setdefault(table.name, []).append(frames[heldout])
+                self.state.pools[name] = frames[pool]
         for name, parts in held.items():
             frames = concatenate(parts)
             keep = np.linspace(0, len(frames) - 1, self.config.compare.test_frames)
