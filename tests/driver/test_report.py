@@ -451,6 +451,11 @@ def test_spread_has_the_decimals_of_the_mean() -> None:
     assert with_spread({"mean": 0.0805, "spread": 8.7e-4}) == "0.0805 ± 0.0009"
     assert with_spread({"mean": 5004.0, "spread": 0.6}) == "5004 ± 1"
     assert with_spread({"mean": 0.2, "spread": None}) == "0.200"
+    # A spread that would read 0 brings its own decimals, unless they are too many.
+    assert with_spread({"mean": 152.3, "spread": 0.44}) == "152.3 ± 0.4"
+    assert with_spread({"mean": 99.6, "spread": 0.04}) == "99.60 ± 0.04"
+    assert with_spread({"mean": 152.3, "spread": 4e-9}) == "152 ± 4e-09"
+    assert with_spread({"mean": 152.3, "spread": 0.0}) == "152 ± 0"
     assert with_spread(None) == "–"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import html
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -28,6 +29,8 @@ from metamd.report.structures import Structure, structures
 from metamd.workspace import STOPPED
 
 _DOI = re.compile(r"doi:(10\.\S+?)(?=[.,;]?(?:\s|$))")
+#: More digits of a mean than this are for nobody, however small its spread is.
+_MAX_DECIMALS = 6
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
@@ -234,15 +237,22 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def with_spread(value: Any, digits: int = 3) -> str:
-    """``mean ± spread`` of a summary quantity, the spread to the decimals of the mean."""
+    """``mean ± spread`` of a summary quantity, the spread to the decimals of the mean.
+
+    Where that would make it 0, both have the decimals of the spread's first digit.
+    """
     if not isinstance(value, dict) or value.get("mean") is None:
         return "–"
     mean, spread = float(value["mean"]), value.get("spread")
     text = number(mean, digits)
     if spread is None or "e" in text or "n" in text:
         return text if spread is None else f"{text} ± {number(float(spread), 2)}"
-    decimals = len(text.partition(".")[2])
-    return f"{text} ± {float(spread):.{decimals}f}"
+    decimals, spread = len(text.partition(".")[2]), float(spread)
+    if spread > 0 and float(f"{spread:.{decimals}f}") == 0:
+        decimals = -math.floor(math.log10(spread))
+    if decimals > _MAX_DECIMALS:
+        return f"{text} ± {number(spread, 1)}"
+    return f"{mean:.{decimals}f} ± {spread:.{decimals}f}"
 
 
 def formula(text: Any) -> Markup:
