@@ -129,6 +129,9 @@ def status(
 
 
 def _print_status(workdir: Path, state: RunStatus) -> None:
+    # Numbered as folders, arms and the report number them.
+    last = state.iterations - 1
+    planned = f", iterations 0 to {last}" if last else ""
     table = Table(
         "iteration",
         "stage",
@@ -136,16 +139,15 @@ def _print_status(workdir: Path, state: RunStatus) -> None:
         "begun",
         "failed",
         "seconds",
-        title=f"{workdir}: {state.state}",
+        title=f"{workdir}: {state.state}{planned}",
     )
     for stage in state.stages:
         seconds = state.seconds.get(f"iteration-{stage.iteration}/{stage.stage}")
+        tasks = [stage.done, stage.begun, len(stage.failed)]
         table.add_row(
-            f"{stage.iteration} of {state.iterations}" if state.iterations > 1 else "0",
+            str(stage.iteration),
             stage.stage,
-            str(stage.done),
-            str(stage.begun),
-            str(len(stage.failed)),
+            *(str(n) if any(tasks) else "" for n in tasks),
             "" if seconds is None else f"{seconds:.0f}",
         )
     out.print(table)
@@ -159,7 +161,7 @@ def _print_status(workdir: Path, state: RunStatus) -> None:
             out.print(f"{where}: {reason}{later}", markup=False, soft_wrap=True)
     if state.now is not None:
         done, tasks = state.now["done"], state.now["tasks"]
-        of = " of this stage" if state.left_of_stage else ""
+        of = " of these tasks" if state.left_of_tasks else ""
         left = "" if state.left_s is None else f", about {_duration(state.left_s)} left{of}"
         out.print(f"now: {state.now['title']}, {done:.4g} of {tasks} tasks{left}")
     if state.stop is not None:

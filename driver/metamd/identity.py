@@ -91,6 +91,14 @@ def table_identity(table: BaseModel, exclude: set[str]) -> dict[str, Any]:
     return identity
 
 
+def task_argument(table: BaseModel) -> dict[str, Any]:
+    """A table of the run file as a task takes it, for JSON, without defaults.
+
+    A key that a later version adds is not in it, so that finished tasks stay what they were.
+    """
+    return table.model_dump(mode="json", exclude_defaults=True)
+
+
 def _files_by_content(value: Any, key: str = "") -> Any:
     if isinstance(value, Path):
         return {"file": value.name, "content": content_hash(value)}

@@ -18,6 +18,7 @@ from metamd import identity
 from metamd.config import Reference, System
 from metamd.disk import no_room, why_disk_full
 from metamd.errors import DiskFull, InputError, ReferenceFailed
+from metamd.frames import Frames
 from metamd.units import virial_from_ase_stress
 
 #: What ASE's calculators call charge and multiplicity, beside those that list them as parameters.
@@ -172,3 +173,18 @@ def fingerprint(reference: Reference, system: System) -> str:
             "multiplicity": system.multiplicity,
         }
     )
+
+
+def with_reference_energy(frames: Frames, labelled: Frames | None = None) -> Frames | None:
+    """Frames of an arm with energies of the reference; None where there are none.
+
+    Those it sampled, else those it labelled, which then stand for all.  A model, other LAMMPS
+    lines or a deck of one's own leave ``label_source`` empty: their energies have another zero.
+    Frames of a file that says nothing of the source have the energies they were given.
+    """
+    for given in (frames, labelled):
+        if given is None or given.energy is None or not len(given):
+            continue
+        if np.all(np.asarray(given.info.get("label_source", "given")) != ""):
+            return given
+    return None

@@ -14,10 +14,12 @@ from typing import Any
 from metamd.errors import WorkspaceError
 from metamd.progress import PROGRESS_FILE
 from metamd.worker import FAILURE, LOCK, NO_LOCKS, process_start
-from metamd.workspace import MANIFEST, RUN_FILE
+from metamd.workspace import MANIFEST, RUN_FILE, STOPPED
 
 #: Stages of an iteration in order; a loop's later iterations are guessed from these.
 _STAGES = ("sample", "select", "label", "dataset", "train", "validate")
+#: All folders of an iteration in the order in which they are made.
+_ORDER = ("sample", "deviation", "select", "label", "dataset", "augment", "train", "validate")
 #: Stages by the first word of a title at work, where that is another.
 _STAGE_OF = {
     "predict": "select",
@@ -31,6 +33,7 @@ _STAGE_OF = {
 class StageStatus:
     """Tasks of one stage: finished, at work or begun, failed tries with their reasons.
 
+    Stages that the driver does by itself have no tasks, all numbers are 0 then.
     ``recovered`` names those failed tries whose task has finished in a later one.
     """
 
@@ -48,15 +51,16 @@ class RunStatus:
 
     Attributes:
         running: a driver holds its lock.
-        state: that of its summary; where no driver runs any more ``interrupted``, or ``ended after
-            STAGE`` where a stage of iteration 0 was completed and none begun (``--until``).
+        state: that of its summary; ``stopped`` where the person ended it; where no driver runs any
+            more ``interrupted``, or ``ended after STAGE`` where a stage of iteration 0 was
+            completed and none begun (``--until``).
         stages: tasks by iteration and stage.
         seconds: wall seconds by ``iteration-k/stage``.
         iterations: planned in the run file.
         now: the stage at work: title, tasks, done, seconds; None where none is.
         left_s: estimated seconds left; None where nothing is known to go by.
-        left_of_stage: ``left_s`` is that of the stage at work: no earlier iteration tells how
-            long those that follow take.
+        left_of_tasks: ``left_s`` is that of the tasks at work: no earlier iteration tells how
+            long what follows takes.
         errors: by iteration, force RMSE (eV/A) by ``train on test``.
         stop: why the loop ended, or the run failed.
     """
@@ -68,7 +72,7 @@ class RunStatus:
     iterations: int = 1
     now: dict[str, Any] | None = None
     left_s: float | None = None
-    left_of_stage: bool = False
+    left_of_tasks: bool = False
     errors: dict[int, dict[str, float]] = field(default_factory=dict)
     stop: str | None = None
 
@@ -84,6 +88,8 @@ def read_status(workdir: Path) -> RunStatus:
     running = _locked(workdir / ".lock")
     summary = _json(workdir / "summary.json")
     state = summary.get("status", "started")
+    if state == "failed" and summary.get("failure") == STOPPED:
+        state = "stopped"
     if state in ("running", "started") and not running:
         state = "interrupted"
     elif running:
@@ -104,7 +110,7 @@ def read_status(workdir: Path) -> RunStatus:
         iterations=iterations,
         now=now,
         left_s=left,
-        left_of_stage=left is not None and not _before(_at(seconds, iterations)[0], seconds),
+        left_of_tasks=left is not None and not _before(_at(seconds, iterations)[0], seconds),
         errors=_errors(summary),
         # What ended an earlier try is no news of a run that goes on.
         stop=_stop({**summary, "failure": None} if running else summary),
@@ -159,9 +165,16 @@ def _stages(workdir: Path) -> list[StageStatus]:
     }
     for number, iteration in sorted(numbered.items()):
         folders = [p for p in iteration.iterdir() if p.is_dir()]
-        for folder in sorted(folders, key=lambda p: p.stat().st_mtime):
+        # By name, not by time: a copied folder has other times.
+        for folder in sorted(folders, key=_place):
             found.append(_stage(folder, number))
     return found
+
+
+def _place(folder: Path) -> tuple[int, str]:
+    """Where a stage comes in an iteration; what is none (a folder set aside) comes last."""
+    name = folder.name
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER)), name
 
 
 def _stage(folder: Path, iteration: int) -> StageStatus:

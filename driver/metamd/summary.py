@@ -267,6 +267,8 @@ def _arms(state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]
         for sample in iteration.samples:
             arm = sample.arm
             chosen = iteration.picked.get(arm.name)
+            label = iteration.labels.get(arm.name)
+            labelled = sample.path.parents[2] / "label" / arm.name / "labelled.npz"
             rows.append(
                 {
                     "name": shown_name(arm.name, iteration.number),
@@ -283,6 +285,7 @@ def _arms(state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]
                     "stopped_walkers": sample.stopped,
                     "notes": sample.notes,
                     "frames": relative(sample.path),
+                    "labelled": relative(labelled) if label and len(label.frames) else None,
                     **arm_numbers(sample.frames, graph, energies[iteration.number, arm.name], zero),
                 }
             )

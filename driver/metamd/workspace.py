@@ -23,6 +23,9 @@ from metamd.identity import fingerprint, plain, table_identity, without_places
 
 MANIFEST = "manifest.json"
 RUN_FILE = "run.json"
+SUMMARY = "summary.json"
+#: What a summary gives as ``failure`` where the person ended the run.
+STOPPED = "stopped by the person"
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -192,17 +195,22 @@ class Workspace:
 
 
 class StageClock:
-    """``with StageClock(workspace, "train"):`` books the wall time, also of a failed stage."""
+    """``with StageClock(workspace, "train"):`` books the wall time, also of a failed stage.
+
+    ``booked = False`` inside of it keeps the time off the books: nothing new was made.
+    """
 
     def __init__(self, workspace: Workspace, stage: str) -> None:
         self.workspace, self.stage = workspace, stage
+        self.booked = True
 
     def __enter__(self) -> Self:
         self.start = time.perf_counter()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.workspace.add_seconds(self.stage, time.perf_counter() - self.start)
+        if self.booked:
+            self.workspace.add_seconds(self.stage, time.perf_counter() - self.start)
 
 
 def _read_only_mount(path: Path) -> bool:

@@ -22,7 +22,8 @@ from metamd.compare.summary import State
 from metamd.config import CompareConfig, load_compare
 from metamd.errors import InputError, TaskError
 from metamd.execution import Executor
-from metamd.frames import load_frames
+from metamd.frames import load_frames, save_npz
+from metamd.loop.provenance import trace_frame
 from metamd.report import print_summary, write_report
 from metamd.validate.comparison import _trend, comparison_verdict, generality
 from metamd.validate.errors import mean_and_spread
@@ -444,7 +445,7 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
         run = stages_of(argon, config, work, executor)
         for stage in (run.sample, run.select, run.label, run.dataset):
             stage()
-        summary = run.write_summary("running")
+        summary = run.account.write_summary(run._summary(), "running")
         # Springs are those of all that the sampler gave, not of the frames that were selected.
         given = next(arm for arm in config.arms if arm.name == "hot-more").augment
         everything = run.state.samples["hot.seed-2"].frames
@@ -484,6 +485,7 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
         again.config = config.model_copy(update={"compare": compare})
         with pytest.raises(TaskError, match="asks for 500 frames, its sampler cold left"):
             again.select()
+    _provenance_holds(tmp_path / "work")
     rows = {a["name"]: a for a in summary["compare"]["arms"]}
     assert rows["hot-more"]["select"] == "random"
     assert rows["hot-more"]["augment_frames"] == 6
@@ -498,6 +500,66 @@ def test_training_sets_of_a_comparison(argon: Path, tmp_path: Path) -> None:
     assert 0 < highest["cold"] < highest["hot"]
     assert highest["modes"] > 0
     assert "Nothing" not in write_report(tmp_path / "work").read_text()[:3000]
+
+
+def _provenance_holds(work: Path) -> None:
+    """A training frame is found again among those its walker made, as in a run."""
+    data = "iteration-0/dataset/hot-more/n-10/seed-2/train"
+    found = trace_frame(work, data, 3)
+    assert found["walker_folder"] == "iteration-0/sample/hot.seed-2/walker-0"
+    frame = load_frames(work / found["frames"])[[found["frame"]]]
+    np.testing.assert_allclose(frame.positions[0], load_frames(work / data).positions[3], atol=1e-5)
+    # Folders made before the iteration and the frame were kept.
+    path = work / data / "provenance.npz"
+    with np.load(path) as stored:
+        np.savez(path, **{k: stored[k] for k in stored.files if k not in ("iteration", "frame")})
+    assert trace_frame(work, data, 3)["walker_folder"] == found["walker_folder"]
+
+
+class Untrained(_Comparison):
+    """All but the stages that take minutes."""
+
+    def train(self) -> None:
+        pass
+
+    def validate(self) -> None:
+        pass
+
+
+class Stopped(Untrained):
+    """A person who presses Ctrl-C while the selection is looked through again."""
+
+    def select(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_finished_comparison_keeps_its_summary(argon: Path, tmp_path: Path) -> None:
+    """Gone through again, stopped or not: no verdict is lost, no second is added."""
+    config = load_compare(argon / "compare.toml")
+    atoms = load_frames(argon / "argon.xyz").to_atoms(0)
+    work = tmp_path / "work"
+
+    def again(kind: type[_Comparison]) -> dict[str, Any]:
+        console = Console(file=sys.stderr)
+        with Workspace(work, config) as space, Executor(config.execution, tmp_path) as executor:
+            kind(config, space, executor, console, State(atoms)).go()
+        summary: dict[str, Any] = json.loads((work / "summary.json").read_text())
+        return summary
+
+    assert again(Untrained)["status"] == "finished"
+    seconds = (work / "seconds.json").read_text()
+    # Frames of an earlier try, before a walker was redone.
+    cold = work / "iteration-0" / "sample" / "cold.npz"
+    sampled = load_frames(cold)
+    save_npz(sampled[:5], cold)
+    first = again(Untrained)
+    assert (work / "seconds.json").read_text() == seconds
+    np.testing.assert_array_equal(load_frames(cold).positions, sampled.positions)
+    judged = {**first, "verdict": {"headline": "kept"}}
+    (work / "summary.json").write_text(json.dumps(judged))
+    with pytest.raises(KeyboardInterrupt):
+        again(Stopped)
+    assert json.loads((work / "summary.json").read_text()) == judged
 
 
 @pytest.mark.slow

@@ -5,14 +5,25 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase.build import molecule
 
-from metamd.config import Reference, RunConfig, System, load_config
+from metamd.config import Label, Reference, RunConfig, Sample, System, load_config
 from metamd.errors import WorkspaceError
 from metamd.execution import Task
-from metamd.identity import content_hash, fingerprint, table_identity, without_places
+from metamd.frames import from_atoms
+from metamd.identity import (
+    content_hash,
+    fingerprint,
+    table_identity,
+    task_argument,
+    without_places,
+)
+from metamd.label.stage import _tasks
 from metamd.loop import run
 from metamd.reference import fingerprint as reference_fingerprint
+from metamd.sample.arm import _walker_arguments
 from metamd.workspace import Workspace
 
 from .conftest import ETHANOL
@@ -80,6 +91,41 @@ def test_what_a_key_is_by_default_does_not_make_another_run(study: Path) -> None
     assert table_identity(plain, set()) == table_identity(spelt, set())
     (study / "run.toml").write_text(RUN.replace("count = 3", "count = 4"))
     assert table_identity(plain, set()) != table_identity(load_config(study / "run.toml"), set())
+
+
+class LaterReference(Reference):
+    """The table of a version with one more key."""
+
+    more: float = 1.0
+
+
+class LaterSample(Sample):
+    """The same of an arm."""
+
+    more: Path | None = None
+
+
+def test_a_key_that_a_later_version_adds_does_not_redo_tasks(tmp_path: Path) -> None:
+    """Tasks hold what is not a default, and understand it as what was meant."""
+    method = {"kind": "lammps", "potential": "tip3p", "units": "real"}
+    table = {"name": "a", "method": "metamd", "bias": {}, "walkers": 3, "wall_ang": None}
+    reference, later = Reference(**method), LaterReference(**method)
+    arm, later_arm = Sample(**table), LaterSample(**table)
+    assert arm.bias is not None
+    assert Reference.model_validate(task_argument(reference)) == reference
+    assert Sample.model_validate(task_argument(arm)) == arm
+    assert "more" not in task_argument(later_arm)
+    atoms = molecule("H2O")
+    system = System(structure=ETHANOL)
+    walker = _walker_arguments(arm, system, reference, atoms, 0)
+    assert walker == _walker_arguments(later_arm, system, later, atoms, 0)
+    frames = from_atoms([atoms], "water")
+    tasks = [
+        _tasks(frames, np.array([0]), Label(), each, system, tmp_path, atoms)
+        for each in (reference, later)
+    ]
+    assert tasks[0][0].arguments == tasks[1][0].arguments
+    assert tasks[0][0].arguments["reference"] == method
 
 
 def test_places_in_arguments_do_not_count_but_names_do() -> None:

@@ -126,13 +126,15 @@ def test_budget_counts_walkers_and_labels_and_cuts_what_is_labelled() -> None:
     roles = {"md": "train", "more": "train", "hot": "test"}
     selected = {"md": frames(90), "more": frames(30), "hot": frames(50)}
     free = {name: np.zeros(len(f), bool) for name, f in selected.items()}
-    kept = within_budget(selected, roles, 40, free, 5)
+    # All labels of a test arm come off first: 50 frames of a sampler that brings none.
+    kept = within_budget(selected, roles, 50 + 40, free, 5)
     assert {name: len(f) for name, f in kept.items()} == {"md": 30, "more": 10, "hot": 50}
+    assert set(within_budget(selected, roles, 50, free, 5)) == {"hot"}
     assert kept["md"].info["step"][[0, -1]].tolist() == [0, 89]
     assert set(within_budget(selected, roles, 0, free, 5)) == {"hot"}
     # Frames that bring their labels along cost their rechecks only, five in each such arm.
     free["md"][::2] = True
-    kept = within_budget(selected, roles, 5 + 40, free, 5)
+    kept = within_budget(selected, roles, 50 + 5 + 40, free, 5)
     assert {name: len(f) for name, f in kept.items()} == {"md": 45 + 24, "more": 16, "hot": 50}
     assert set(np.arange(0, 90, 2)) <= set(kept["md"].info["step"].tolist())
     kept = within_budget(selected, roles, 0, free, 5)
@@ -140,10 +142,18 @@ def test_budget_counts_walkers_and_labels_and_cuts_what_is_labelled() -> None:
 
 
 def test_nothing_to_train_on_ends_the_loop_and_says_why() -> None:
-    loop = config(max_reference_calls=400).loop
-    spent = rules.without_labels(loop, IterationState(1))
+    loop = config(max_reference_calls=400)
+    cut = IterationState(0)
+    cut.selected = {"md": frames(3), "hot": frames(2)}
+    # Labels of test arms are nothing to train on.
+    cut.labels = {"hot": LabelResult(frames(2), computed=2)}
+    spent = rules.without_labels(loop, cut)
     assert spent is not None
     assert spent.rule == "loop.max_reference_calls"
+    del cut.selected["md"]
+    unwanted = rules.without_labels(loop, cut)
+    assert unwanted is not None
+    assert unwanted.rule == "loop.select"
     none = IterationState(1)
     failed = [{"frame": 3, "reason": "no SCF convergence"}]
     none.labels = {"md": LabelResult(frames(5)[:0], failures=failed)}
@@ -160,6 +170,22 @@ def test_a_budget_below_the_first_sampling_is_refused() -> None:
     with pytest.raises(InputError, match=r"max_reference_calls: 269 is less than the 270 steps"):
         check_run(config(max_reference_calls=269))
     check_run(config(max_reference_calls=270))
+
+
+def test_a_budget_below_the_labels_of_the_test_arms_is_refused() -> None:
+    """They are never cut: 60 of the 80 displaced frames, 3 of the dynamics without reuse."""
+    table = config().model_dump(exclude_defaults=True, mode="json")
+    table["sample"][1] = {"name": "far", "role": "test", "method": "rattle", "frames": 80}
+    table["select"] = {"count": 60}
+    table["loop"]["max_reference_calls"] = 220 + 59
+    with pytest.raises(InputError, match=r"279 is less than the 280 .*60 labels of test arms"):
+        check_run(parse_config(table, Path("run.toml")))
+    table["loop"]["max_reference_calls"] = 220 + 60
+    check_run(parse_config(table, Path("run.toml")))
+    table["sample"].append({"name": "hot", "role": "test", "steps": 40})
+    assert rules.test_labels(parse_config(table, Path("run.toml"))) == 60
+    table["label"] = {"reuse": False}
+    assert rules.test_labels(parse_config(table, Path("run.toml"))) == 63
 
 
 def test_npt_without_a_stress_is_refused() -> None:

@@ -7,6 +7,8 @@ import copy
 import csv
 import io
 import json
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,11 @@ from metamd import cli
 from metamd.errors import WorkspaceError
 from metamd.frames import from_atoms, load_npz, save_npz
 from metamd.report import print_summary, write_report
+from metamd.report.figures_sampling import energies
 from metamd.report.html import number, with_spread
 from metamd.report.material import Material, read_lcurve, thinned
+from metamd.report.structures import structures
+from metamd.workspace import STOPPED
 
 FIGURES = [
     "cross-errors",
@@ -87,11 +92,15 @@ class Page(HTMLParser):
         out = {}
         for tag, a in self.elements:
             if tag == "a" and a.get("download"):
-                head, _, code = str(a["href"]).partition("base64,")
-                assert head == "data:text/csv;charset=utf-8;"
-                text = base64.b64decode(code).decode()
-                out[str(a["download"])] = list(csv.DictReader(io.StringIO(text)))
+                out[str(a["download"])] = csv_rows(str(a["href"]))
         return out
+
+
+def csv_rows(uri: str) -> list[dict[str, str]]:
+    """Rows of a figure's data as the page holds them."""
+    head, _, code = uri.partition("base64,")
+    assert head == "data:text/csv;charset=utf-8;"
+    return list(csv.DictReader(io.StringIO(base64.b64decode(code).decode())))
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +236,46 @@ def test_structures_of_the_view(page: Page, finished: tuple[Path, dict[str, Any]
     assert len([a for tag, a in page.elements if a.get("class") == "still"]) == len(data)
 
 
+def test_energies_of_a_model_are_not_taken_for_the_reference_s(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """An arm that a model moved has another zero: only what the reference labelled counts."""
+    source, summary = finished
+    shutil.copytree(source, tmp_path / "work")
+    frames = load_npz(source / "arms" / "md600.npz").with_info(label_source="0123")
+    highest, lowest = float(frames.energy.max()), float(frames.energy.min())
+    moved = replace(frames, energy=frames.energy + 137.0).with_info(label_source="")
+    arms = {
+        "md": {"frames": save_npz(frames, tmp_path / "md.npz")},
+        "model": {"frames": save_npz(moved, tmp_path / "model.npz")},
+        "judged": {
+            "frames": tmp_path / "model.npz",
+            "labelled": save_npz(frames[:10], tmp_path / "labelled.npz"),
+        },
+    }
+    rows = [{"name": name, **{k: str(p) for k, p in row.items()}} for name, row in arms.items()]
+    material = Material(tmp_path / "work", {**summary, "arms": rows})
+    assert material.zero_ev == lowest
+    found = energies(material)
+    assert {row["arm"] for row in csv_rows(found.csv_uri)} == {"md", "judged"}
+    captions = {shape.title: shape.caption for shape in structures(material)}
+    assert f"md sampled, {highest - lowest:.2f} eV above" in captions["md: highest frame"]
+    assert "judged had labelled" in captions["judged: highest frame"]
+    assert "model: highest frame" not in captions
+
+
+def test_arms_of_a_loop_have_their_time(finished: tuple[Path, dict[str, Any]]) -> None:
+    """``md@1`` is in no run file, and a run from a dictionary has none."""
+    folder, summary = finished
+    rows = [{**row, "timestep_fs": 2.0} for row in copy.deepcopy(summary["arms"])]
+    rows[1]["name"] = "md@1"
+    material = Material(folder, {**summary, "arms": rows, "config_toml": ""})
+    times, label = material.times
+    assert label == "time / ps"
+    steps = material.arms["md@1"].info["step"]
+    np.testing.assert_allclose(times["md@1"], steps * 2e-3)
+
+
 def test_a_liquid_has_its_radial_distribution_on_the_first_screen(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -298,6 +347,30 @@ def test_a_run_of_a_minute_and_a_folder_of_validate_have_a_page(
     cli.main()
     assert "report.html" in capsys.readouterr().out
     assert "Nothing has been sampled yet" in Page(tmp_path / "report.html").text
+
+
+def test_a_run_that_ended_early_says_why(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    summary = {"system": finished[1]["system"], "status": "failed", "config_toml": ""}
+    report_case.write(tmp_path, {**summary, "failure": "arm md: <no> walker gave a frame."})
+    failed = Page(write_report(tmp_path))
+    assert "This run has failed: arm md: <no> walker gave a frame. The page" in failed.text
+    report_case.write(tmp_path, {**summary, "failure": STOPPED})
+    stopped = Page(write_report(tmp_path))
+    assert "This run was stopped; the same command goes on." in stopped.text
+    assert "failed" not in stopped.text
+
+
+def test_a_run_from_a_dictionary_can_be_repeated(tmp_path: Path) -> None:
+    """It has no run file; its work folder keeps the settings all the same."""
+    report_case.write(tmp_path, {"status": "running", "config_toml": ""})
+    assert "run.json" not in Page(write_report(tmp_path)).text
+    config = {"sample": [{"name": "<md>", "steps": 77}]}
+    (tmp_path / "run.json").write_text(json.dumps({"config": config}))
+    page = Page(write_report(tmp_path))
+    assert "Settings (run.json)" in page.text
+    assert '"name": "<md>"' in page.text
 
 
 def test_an_empty_summary_has_a_page(tmp_path: Path) -> None:
@@ -378,6 +451,11 @@ def test_spread_has_the_decimals_of_the_mean() -> None:
     assert with_spread({"mean": 0.0805, "spread": 8.7e-4}) == "0.0805 ± 0.0009"
     assert with_spread({"mean": 5004.0, "spread": 0.6}) == "5004 ± 1"
     assert with_spread({"mean": 0.2, "spread": None}) == "0.200"
+    # A spread that would read 0 brings its own decimals, unless they are too many.
+    assert with_spread({"mean": 152.3, "spread": 0.44}) == "152.3 ± 0.4"
+    assert with_spread({"mean": 99.6, "spread": 0.04}) == "99.60 ± 0.04"
+    assert with_spread({"mean": 152.3, "spread": 4e-9}) == "152 ± 4e-09"
+    assert with_spread({"mean": 152.3, "spread": 0.0}) == "152 ± 0"
     assert with_spread(None) == "–"
 
 

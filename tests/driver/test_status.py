@@ -17,7 +17,7 @@ from metamd.progress import ProgressFile
 from metamd.status import _left, read_status
 from metamd.template import run_file_text
 from metamd.worker import run_task
-from metamd.workspace import Workspace, set_aside, write_json
+from metamd.workspace import STOPPED, Workspace, set_aside, write_json
 
 from .conftest import ETHANOL
 
@@ -100,6 +100,35 @@ def test_seen_while_it_runs(
     assert not (work / "logs" / "progress.json").exists()
 
 
+def test_stages_of_a_copied_folder_are_in_their_order(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever time each folder has; iterations are numbered as their folders are."""
+    names = ("validate", "train.old-1", "train", "dataset", "label", "select", "deviation")
+    for age, name in enumerate(names):
+        folder = work / "iteration-1" / name
+        folder.mkdir()
+        os.utime(folder, (age, age))
+    shown = ["sample", "deviation", "select", "label", "dataset", "train", "validate"]
+    assert [s.stage for s in read_status(work).stages] == [*shown, "train.old-1"]
+    monkeypatch.setattr("sys.argv", ["metamd", "status", str(work)])
+    cli.main()
+    text = capsys.readouterr().out
+    assert "iterations 0 to 2" in " ".join(text.split())
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
+    rows = {row[1]: row for row in rows if len(row) == 6}
+    assert rows["sample"][:5] == ["1", "sample", "1", "0", "1"]
+    # Nobody does tasks there.
+    assert rows["select"][:5] == ["1", "select", "", "", ""]
+
+
+def test_a_person_s_stop_is_no_failure(work: Path) -> None:
+    write_json(work / "summary.json", {"status": "failed", "failure": STOPPED})
+    assert read_status(work).state == "stopped"
+    write_json(work / "summary.json", {"status": "failed", "failure": "no frame"})
+    assert read_status(work).state == "failed"
+
+
 def test_other_folders_beside_iterations_do_not_hinder(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +145,7 @@ def test_other_folders_beside_iterations_do_not_hinder(
     assert read_status(work).stages[0].recovered == []
 
 
-def test_in_the_first_iteration_the_time_left_is_that_of_the_stage(
+def test_in_the_first_iteration_the_time_left_is_that_of_the_tasks(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_json(work / "seconds.json", {"iteration-0/sample": 100.0})
@@ -125,12 +154,12 @@ def test_in_the_first_iteration_the_time_left_is_that_of_the_stage(
         file.data["started"] = time.time() - 60
         file._last = 0.0
         file.update(2.5)
-        assert read_status(work).left_of_stage
+        assert read_status(work).left_of_tasks
         monkeypatch.setattr("sys.argv", ["metamd", "status", str(work)])
         cli.main()
-        assert "about 60 s left of this stage" in capsys.readouterr().out
+        assert "about 60 s left of these tasks" in capsys.readouterr().out
         write_json(work / "seconds.json", {"iteration-0/sample": 9.0, "iteration-1/sample": 9.0})
-        assert not read_status(work).left_of_stage
+        assert not read_status(work).left_of_tasks
 
 
 @pytest.mark.parametrize("title", ["validate", "dynamics", "liquid", "deviation"])

@@ -239,6 +239,13 @@ def test_arm_numbers():
     # Labelled frames stand for the arm where its own frames have no energies.
     np.testing.assert_array_equal(arm_energies(bare, wide[:10]), wide.energy[:10])
     np.testing.assert_array_equal(arm_energies(narrow, wide), narrow.energy)
+    # Energies of a model, which leaves no source, have another zero than the reference's.
+    moved = narrow.with_info(label_source="")
+    assert arm_energies(moved, None) is None
+    assert arm_energies(moved, moved) is None
+    own = wide.with_info(label_source="0123")
+    np.testing.assert_array_equal(arm_energies(moved, own), wide.energy)
+    np.testing.assert_array_equal(arm_energies(own, narrow), wide.energy)
     zero = energy_zero([narrow.energy, wide.energy, arm_energies(bare, None)])
     assert zero == narrow.energy.min()
     numbers = [arm_numbers(f, graph, f.energy, zero) for f in (narrow, wide)]

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def trace_command(
-    workdir: Annotated[Path, typer.Argument(help="Work folder of metamd run.")],
+    workdir: Annotated[Path, typer.Argument(help="Work folder of metamd run or compare.")],
     model: Annotated[
         str, typer.Option(help="A model of this run (path, also below the work folder).")
     ] = "",
@@ -27,7 +27,7 @@ def trace_command(
     frame: Annotated[int, typer.Option(help="Frame of that data set, from 0.")] = 0,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What a model was trained on, and where a training frame comes from."""
+    """What a model was trained on (of metamd run), and where a training frame comes from."""
     from metamd.loop.provenance import models_of, trace_frame, trace_model
 
     if data:

@@ -7,7 +7,6 @@ same frames, those that each sampler held out (blocks of its trajectories, of al
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from metamd.augment import Springs, augment, fit_springs, load_springs
-from metamd.compare.summary import State, comparison_summary, key_of
+from metamd.compare.summary import COMPLETE, State, comparison_summary, key_of, stage_given
 from metamd.config import Arm, Augment, CompareConfig, Sample, Select
 from metamd.dataset import split_blocks
 from metamd.errors import MetamdError, TaskError
@@ -26,15 +25,15 @@ from metamd.frames import Frames, concatenate, content_hash, save_deepmd, save_n
 from metamd.identity import fingerprint
 from metamd.judge import cluster_labels
 from metamd.label import LabelResult, label_frames
+from metamd.loop.account import Account
 from metamd.loop.check import check_reference, check_run
 from metamd.predict import predict
 from metamd.sample import sample_arms
 from metamd.select import select
-from metamd.summary import status_entries
 from metamd.train import Augmented, train_all, train_ensemble
 from metamd.validate.models import validate_models
 from metamd.validate.plan import ModelFile
-from metamd.workspace import RUN_FILE, StageClock, Workspace, set_aside, write_json
+from metamd.workspace import RUN_FILE, STOPPED, StageClock, Workspace, set_aside
 
 #: Seeds of a sampler's repetitions lie so far apart that their walkers share none.
 SEED_STRIDE = 100_003
@@ -85,7 +84,7 @@ class _Comparison:
         self.springs: dict[tuple[str, int], Springs] = {}
         self.console, self.state = console, state
         self.folder = workspace.path / "iteration-0"
-        self.started = time.strftime("%Y-%m-%dT%H:%M:%S")
+        self.account = Account(workspace.path)
 
     def go(self) -> dict[str, Any]:
         stages: dict[str, Callable[[], None]] = {
@@ -96,23 +95,33 @@ class _Comparison:
             "train": self.train,
             "validate": self.validate,
         }
-        if not (self.workspace.path / "summary.json").exists():
-            self.write_summary("running")
+        self.account.keep_summary(self._summary, "running")
         try:
             for name, stage in stages.items():
-                with StageClock(self.workspace, f"iteration-0/{name}"):
-                    stage()
-                self.write_summary("running")
+                self._stage(name, stage)
         except (MetamdError, KeyboardInterrupt) as error:
             with contextlib.suppress(OSError):
-                self.write_summary("failed", str(error) or "stopped by the person")
+                self.account.keep_summary(self._summary, "failed", str(error) or STOPPED)
             raise
-        summary = self.write_summary("finished")
+        summary = self.account.write_summary(self._summary(), "finished")
         from metamd.report import write_report  # matplotlib loads only where figures are made
 
-        with StageClock(self.workspace, "iteration-0/report"):
+        with StageClock(self.workspace, "iteration-0/report") as clock:
             write_report(self.workspace.path)
+            clock.booked = self.account.changed
         return summary
+
+    def _stage(self, name: str, work: Callable[[], None]) -> None:
+        key = f"iteration-0/{name}"
+        with StageClock(self.workspace, key) as clock:
+            work()
+            clock.booked = self.account.passed(key, stage_given(name, self.state))
+        self.account.keep_summary(self._summary, "running")
+        if self.account.changed:
+            self.account.save()
+
+    def _summary(self) -> dict[str, Any]:
+        return comparison_summary(self.config, self.state, self.workspace)
 
     def sample(self) -> None:
         """Every sampler with every seed, all walkers side by side; test samplers once."""
@@ -148,9 +157,10 @@ class _Comparison:
             for name, result in self.state.samples.items():
                 if name.rpartition(".seed-")[0] != table.name:
                     continue
-                pool, heldout = self._split(result.frames, table)
-                held.setdefault(table.name, []).append(result.frames[heldout])
-                self.state.pools[name] = result.frames[pool]
+                frames = result.frames.with_info(iteration=0, frame=np.arange(len(result.frames)))
+                pool, heldout = self._split(frames, table)
+                held.setdefault(table.name, []).append(frames[heldout])
+                self.state.pools[name] = frames[pool]
         for name, parts in held.items():
             frames = concatenate(parts)
             keep = np.linspace(0, len(frames) - 1, self.config.compare.test_frames)
@@ -297,20 +307,13 @@ class _Comparison:
                 clusters=cluster_labels,
             )
 
-    def write_summary(self, status: str, failure: str | None = None) -> dict[str, Any]:
-        """Write ``summary.json`` with what there is; every stage adds to it."""
-        summary = comparison_summary(self.config, self.state, self.workspace)
-        summary |= status_entries(status, self.started, failure)
-        write_json(self.workspace.path / "summary.json", summary)
-        return summary
-
 
 def _write_once(folder: Path, systems: list[tuple[Frames, Path]]) -> None:
     """Write DeePMD systems under ``folder``, where these very frames do not lie there already.
 
     What is there instead, or was left half by an interruption, is kept aside.
     """
-    complete = folder / "complete"
+    complete = folder / COMPLETE
     print_ = fingerprint([[path.name, content_hash(frames)] for frames, path in systems])
     if complete.exists() and complete.read_text() == print_:
         return

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from metamd import __version__
 from metamd.bonds import BondGraph
 from metamd.config import CompareConfig, Sample
-from metamd.frames import Frames, concatenate, load_npz, save_npz
+from metamd.frames import Frames, concatenate, content_hash, load_npz, save_npz
 from metamd.label import LabelResult
+from metamd.loop.account import fields, labelled, sampled, trained
 from metamd.sample import SampleResult
 from metamd.summary import stage_seconds, system_entry, versions
 from metamd.train import Model
@@ -23,6 +24,9 @@ from metamd.validate.comparison import comparison_verdict, generality
 from metamd.validate.models import Validation
 from metamd.validate.sampling import arm_energies, arm_numbers, energy_zero
 from metamd.workspace import Workspace
+
+#: Beside the DeePMD systems of a training set: the print of their frames, once all are written.
+COMPLETE = "complete"
 
 
 @dataclass
@@ -49,6 +53,23 @@ class State:
 def key_of(name: str, seed: int) -> str:
     """Name of a repetition."""
     return f"{name}.seed-{seed}"
+
+
+def stage_given(stage: str, state: State) -> Any:
+    """What a stage gave, for ``metamd.loop.account.Account.passed``."""
+    if stage == "sample":
+        return sampled(state.samples.values())
+    if stage == "select":
+        tests = {name: content_hash(frames) for name, frames in state.tests.items()}
+        return [tests, [[*key, rows] for key, rows in state.chosen.items()]]
+    if stage == "label":
+        tests = {name: content_hash(load_npz(path)) for name, path in state.test_files.items()}
+        return [labelled(state.labels), state.label_failures, tests]
+    if stage == "dataset":
+        return [[*key, paths[0].parent / COMPLETE] for key, paths in state.systems.items()]
+    if stage == "train":
+        return trained(model for _, _, model in state.models)
+    return [[size, fields(found)] for size, found in state.validation.items()]
 
 
 def comparison_summary(config: CompareConfig, state: State, workspace: Workspace) -> dict[str, Any]:
@@ -132,10 +153,9 @@ def _samplers(config: CompareConfig, state: State, root: Path) -> list[dict[str,
         state.atoms.positions,
         state.atoms.cell.array if state.atoms.pbc.any() else None,
     )
+    tests = {name: state.test_files.get(name) for name in pooled}
     energies = {
-        name: arm_energies(
-            frames, load_npz(state.test_files[name]) if name in state.test_files else None
-        )
+        name: arm_energies(frames, load_npz(path) if (path := tests[name]) else None)
         for name, frames in pooled.items()
     }
     zero = energy_zero(list(energies.values()))
@@ -143,10 +163,9 @@ def _samplers(config: CompareConfig, state: State, root: Path) -> list[dict[str,
     for table in config.sample:
         if table.name not in pooled:
             continue
-        frames = pooled[table.name]
+        frames, test = pooled[table.name], tests[table.name]
         path = root / "iteration-0" / "sample" / f"{table.name}.npz"
-        if not path.exists():
-            save_npz(frames, path)
+        _keep(frames, path)
         stopped = [
             {**stop, "seed": int(name.rpartition("-")[2])}
             for name, result in state.samples.items()
@@ -166,10 +185,18 @@ def _samplers(config: CompareConfig, state: State, root: Path) -> list[dict[str,
                 "walkers": table.walkers,
                 "stopped_walkers": stopped,
                 "frames": str(path.relative_to(root)),
+                "labelled": str(test.relative_to(root)) if test else None,
                 **arm_numbers(frames, graph, energies[table.name], zero),
             }
         )
     return rows
+
+
+def _keep(frames: Frames, path: Path) -> None:
+    """Write the frames where other ones, or none, are there: a walker may have been redone."""
+    if path.exists() and content_hash(load_npz(path)) == content_hash(frames):
+        return
+    save_npz(frames, path)
 
 
 def _arm(config: CompareConfig, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from metamd.config import Label, Reference, System
 from metamd.errors import NothingLabelled, TaskError
 from metamd.execution import Executor, Failure, Task
 from metamd.frames import Frames, content_hash, from_atoms, load_npz, save_npz
+from metamd.identity import task_argument
 from metamd.label.finished import label_from_outputs
 from metamd.reference import fingerprint
 
@@ -187,7 +188,7 @@ def _tasks(
         return []
     arguments: dict[str, Any] = {
         "start": 0,
-        "reference": reference.model_dump(mode="json"),
+        "reference": task_argument(reference),
         "charge": system.charge,
         "multiplicity": system.multiplicity,
     }

@@ -13,7 +13,7 @@ from metamd.config import CompareConfig, RunConfig, Sample
 from metamd.config.compare import NEED_MODELS
 from metamd.errors import InputError, ReferenceFailed
 from metamd.forcefields import reference_forces
-from metamd.loop.rules import reference_steps
+from metamd.loop.rules import reference_steps, test_labels
 from metamd.plugins import plumed_kernel
 from metamd.reference import make_calculator, single_point
 from metamd.sample.folder import has_callback
@@ -98,7 +98,7 @@ def check_selection(config: RunConfig) -> None:
 
 
 def _check_budget(config: RunConfig) -> None:
-    """Refuse a budget that the walkers of iteration 0 alone spend."""
+    """Refuse a budget that the walkers of iteration 0 and the test arms alone spend."""
     budget, loop = config.loop.max_reference_calls, config.loop
     begins_with_reference = not (loop.data or loop.models)
     arms = [arm for arm in config.sample if begins_with_reference or arm.role == "test"]
@@ -107,6 +107,13 @@ def _check_budget(config: RunConfig) -> None:
         raise InputError(
             f"loop.max_reference_calls: {budget} is less than the {steps} steps that walkers of "
             "iteration 0 make with the reference."
+        )
+    labels = test_labels(config)
+    if budget is not None and budget < steps + labels:
+        raise InputError(
+            f"loop.max_reference_calls: {budget} is less than the {steps + labels} that is spent "
+            f"before any training frame is labelled: {steps} steps of walkers of iteration 0, "
+            f"{labels} labels of test arms."
         )
 
 

@@ -415,7 +415,8 @@ def within_budget(
 ) -> dict[str, Frames]:
     """As many frames as may still be labelled, evenly over the arms.
 
-    Test arms and given data are never cut, nor are frames that bring their label along.
+    Test arms and given data are never cut, nor are frames that bring their label along; what
+    these cost comes off the budget first.
 
     Args:
         selected: frames by arm.
@@ -427,7 +428,8 @@ def within_budget(
     if budget is None:
         return selected
     checks = sum(min(recheck, int(mask.sum())) for mask in free.values())
-    budget = max(0, budget - checks)
+    fixed = sum(int((~free[name]).sum()) for name in selected if roles.get(name) != "train")
+    budget = max(0, budget - checks - fixed)
     costly = {name: np.flatnonzero(~free[name]) for name in selected if roles.get(name) == "train"}
     wanted = sum(len(rows) for rows in costly.values())
     if wanted <= budget:

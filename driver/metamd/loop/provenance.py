@@ -87,13 +87,15 @@ def trace_frame(root: Path, system: str, row: int) -> dict[str, Any]:
     """
     path = root / system / "provenance.npz"
     if not path.exists():
-        raise InputError(f"{root / system}: is not a data set of a metamd run.")
+        raise InputError(f"{root / system}: is not a data set of a metamd work folder.")
     with np.load(path, allow_pickle=False) as data:
         n = len(data["arm"])
         if not 0 <= row < n:
             raise InputError(f"{root / system}: frame {row} is not one of its {n}.")
         origin = {key: data[key][row].item() for key in ORIGIN if key in data.files}
-    arm = root / f"iteration-{origin['iteration']}" / "sample" / str(origin["arm"])
+    # Folders that metamd compare made before it kept the iteration have but this one.
+    number = origin.get("iteration", 0)
+    arm = root / f"iteration-{number}" / "sample" / str(origin["arm"])
     if arm.exists():
         origin["frames"] = str((arm / "frames.npz").relative_to(root))
         walker = arm / f"walker-{origin['walker']}"

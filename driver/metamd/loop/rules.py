@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from metamd.config import Loop, RunConfig, Sample
+from metamd.sample.folder import brings_labels
 from metamd.summary import IterationState
 
 
@@ -25,6 +26,17 @@ def reference_steps(arms: Iterable[Sample]) -> int:
         for arm in arms
         if arm.engine == "reference" and not arm.static
     )
+
+
+def test_labels(config: RunConfig) -> int:
+    """Labels that the test arms ask for, as planned; of frames that bring theirs none."""
+    count = 0
+    for arm in config.sample:
+        free = config.label.reuse and brings_labels(arm, config.reference)
+        if arm.role == "test" and not free:
+            frames = arm.frames if arm.static else arm.steps // arm.stride + 1
+            count += min(config.select.count, arm.walkers * frames)
+    return count
 
 
 def budget_left(config: RunConfig, states: Iterable[IterationState]) -> int | None:
@@ -59,16 +71,20 @@ def before_training(loop: Loop, state: IterationState) -> Stop | None:
     return None
 
 
-def without_labels(loop: Loop, state: IterationState) -> Stop | None:
+def without_labels(config: RunConfig, state: IterationState) -> Stop | None:
     """Nothing new to train on: the budget is spent, or the reference gave nothing usable."""
-    if any(len(result.frames) for result in state.labels.values()):
+    tests = {arm.name for arm in config.sample if arm.role == "test"}
+    results = [result for name, result in state.labels.items() if name not in tests]
+    if any(len(result.frames) for result in results):
         return None
-    if not state.labels:
+    if not results and state.selected.keys() <= tests:
+        return Stop("loop.select", "no new frame is a candidate for a label")
+    if not results:
         return Stop(
             "loop.max_reference_calls",
-            f"the budget of {loop.max_reference_calls} reference calls is spent",
+            f"the budget of {config.loop.max_reference_calls} reference calls is spent",
         )
-    failures = [f for result in state.labels.values() for f in result.failures]
+    failures = [f for result in results for f in result.failures]
     return Stop(
         "label",
         f"none of the {len(failures)} new frames got a usable label; the first: "

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,18 +13,16 @@ from metamd.config import RunConfig
 from metamd.errors import InputError, MetamdError
 from metamd.execution import Executor
 from metamd.loop import rules
-from metamd.loop.account import Account
+from metamd.loop.account import Account, stage_given
 from metamd.loop.check import check_reference, check_run, check_selection
 from metamd.loop.iteration import Iteration, RunContext
 from metamd.loop.provenance import write_provenance
 from metamd.loop.rules import Stop
-from metamd.summary import IterationState, State, status_entries, summarise
+from metamd.summary import IterationState, State, summarise
 from metamd.validate.verdict import verdict
-from metamd.workspace import RUN_FILE, StageClock, Workspace, write_json
+from metamd.workspace import RUN_FILE, STOPPED, StageClock, Workspace
 
 STAGES = ("sample", "select", "label", "dataset", "train", "validate", "report")
-SUMMARY = "summary.json"
-STOPPED = "stopped by the person"
 
 
 def run(
@@ -75,26 +71,26 @@ class _Run:
         self.context, self.config = context, context.config
         self.workspace = context.workspace
         self.state = State(context.atoms)
-        self.account = Account(self.workspace.path, SUMMARY)
-        self.started = time.strftime("%Y-%m-%dT%H:%M:%S")
+        self.account = Account(self.workspace.path)
 
     def go(self, until: str) -> dict[str, Any]:
         # There is something to report of from the first minute on.
-        self._keep_summary("running")
+        self.account.keep_summary(self._summary, "running")
         try:
             finished = self._iterate(until)
         except (MetamdError, KeyboardInterrupt) as error:
             reason = str(error) or STOPPED
             with contextlib.suppress(OSError):
-                self._keep_summary("failed", reason)
+                self.account.keep_summary(self._summary, "failed", reason)
             raise
         if not finished:
-            return self._keep_summary("running")
-        summary = self._write_summary("finished")
+            return self.account.keep_summary(self._summary, "running")
+        summary = self.account.write_summary(self._summary(), "finished")
         from metamd.report import write_report  # matplotlib loads only where figures are made
 
-        with StageClock(self.workspace, "report"):
+        with StageClock(self.workspace, "report") as clock:
             write_report(self.workspace.path)
+            clock.booked = self.account.changed
         return summary
 
     def _iterate(self, until: str) -> bool:
@@ -130,7 +126,7 @@ class _Run:
         if "label" in stages:
             budget = rules.budget_left(self.config, self.state.iterations)
             self._stage(iteration, "label", lambda: iteration.label(budget))
-            if (stop := rules.without_labels(loop, state)) is not None:
+            if (stop := rules.without_labels(self.config, state)) is not None:
                 return stop
         if "dataset" in stages:
             self._stage(iteration, "dataset", iteration.dataset)
@@ -154,35 +150,21 @@ class _Run:
         self, iteration: Iteration, name: str, work: Callable[[], None], more: str = ""
     ) -> None:
         key = f"iteration-{iteration.number}/{name}"
-        with StageClock(self.workspace, key):
+        with StageClock(self.workspace, key) as clock:
             work()
-        self.account.passed(key + more, iteration.state)
-        self._keep_summary("running")
+            given = stage_given(name, iteration.state)
+            clock.booked = self.account.passed(key + more, given)
+        self.account.keep_summary(self._summary, "running")
         if self.account.changed:
             write_provenance(self.workspace.path, self.state)
             self.account.save()
 
-    def _keep_summary(self, status: str, failure: str | None = None) -> dict[str, Any]:
-        """Write the summary; one that knows more than was passed through now keeps what it has."""
-        if self.account.changed:
-            return self._write_summary(status, failure)
-        path = self.workspace.path / SUMMARY
-        summary: dict[str, Any] = json.loads(path.read_text())
-        if summary["status"] == "finished" and failure in (None, STOPPED):
-            return summary  # nothing of it has changed
-        summary.pop("failure", None)
-        summary |= status_entries(status, self.started, failure)
-        write_json(path, summary)
-        return summary
-
-    def _write_summary(self, status: str, failure: str | None = None) -> dict[str, Any]:
-        """Write ``summary.json`` with what there is; every stage adds to it."""
+    def _summary(self) -> dict[str, Any]:
+        """The summary of what there is; every stage adds to it."""
         summary = summarise(self.config, self.state, self.workspace)
-        summary |= status_entries(status, self.started, failure)
         if "cross_errors" in summary:
             criterion = self.config.validation.usable_force_error_ev_per_ang
             summary["verdict"] = verdict(summary, criterion).as_dict()
-        write_json(self.workspace.path / SUMMARY, summary)
         return summary
 
 

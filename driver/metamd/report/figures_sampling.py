@@ -101,7 +101,7 @@ def variance_in_time(material: Material) -> Figure | None:
 
 def energies(material: Material) -> Figure | None:
     """Distribution of potential energies (Herr 2018, figure 2)."""
-    given = {n: f.energy for n, f in material.arms.items() if f.energy is not None}
+    given = {n: f.energy for n, f in material.with_energy.items() if f.energy is not None}
     if not given:
         return None
     found = energy_histogram(given)
@@ -121,8 +121,8 @@ def energies(material: Material) -> Figure | None:
     return drawn(
         "energies",
         "Energies sampled",
-        "Distribution of the reference energy, without bias, over the frames of each arm "
-        "(Herr 2018, figure 2).",
+        "Distribution of the reference energy, without bias, over the frames of each arm; where "
+        "something else moved the atoms, over those that were labelled (Herr 2018, figure 2).",
         draw,
         {
             "arm": arms,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import html
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -25,8 +26,11 @@ from metamd.report.draw import Figure
 from metamd.report.figures_checks import checks
 from metamd.report.material import Material
 from metamd.report.structures import Structure, structures
+from metamd.workspace import STOPPED
 
 _DOI = re.compile(r"doi:(10\.\S+?)(?=[.,;]?(?:\s|$))")
+#: More digits of a mean than this are for nobody, however small its spread is.
+_MAX_DECIMALS = 6
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
@@ -110,6 +114,7 @@ def render(material: Material) -> str:
         citations=material.rows("citations"),
         versions=_flat(material.table("versions")),
         seeds=_flat(material.table("seeds")),
+        stored_config=material.stored_config,
         notes=material.notes,
         criterion=models.criterion(material),
         style=Markup(_asset("style.css")),
@@ -232,15 +237,22 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def with_spread(value: Any, digits: int = 3) -> str:
-    """``mean ± spread`` of a summary quantity, the spread to the decimals of the mean."""
+    """``mean ± spread`` of a summary quantity, the spread to the decimals of the mean.
+
+    Where that would make it 0, both have the decimals of the spread's first digit.
+    """
     if not isinstance(value, dict) or value.get("mean") is None:
         return "–"
     mean, spread = float(value["mean"]), value.get("spread")
     text = number(mean, digits)
     if spread is None or "e" in text or "n" in text:
         return text if spread is None else f"{text} ± {number(float(spread), 2)}"
-    decimals = len(text.partition(".")[2])
-    return f"{text} ± {float(spread):.{decimals}f}"
+    decimals, spread = len(text.partition(".")[2]), float(spread)
+    if spread > 0 and float(f"{spread:.{decimals}f}") == 0:
+        decimals = -math.floor(math.log10(spread))
+    if decimals > _MAX_DECIMALS:
+        return f"{text} ± {number(spread, 1)}"
+    return f"{mean:.{decimals}f} ± {spread:.{decimals}f}"
 
 
 def formula(text: Any) -> Markup:
@@ -272,6 +284,10 @@ def _present(figures: Sequence[Figure | None]) -> list[Figure]:
 def _status(material: Material) -> dict[str, str]:
     """Which state the run is in, and what the page says about it."""
     state = str(material.summary.get("status") or "unknown")
+    failure = str(material.summary.get("failure") or "")
+    why = f": {failure.rstrip('.')}" if failure else ""
+    if state == "failed" and failure == STOPPED:
+        state = "stopped"
     done = [stage for stage in ("sample", "select", "label", "dataset", "train", "validate")]
     finished = material.table("seconds")
     missing = [stage for stage in done if stage not in finished]
@@ -279,7 +295,9 @@ def _status(material: Material) -> dict[str, str]:
         "finished": "",
         "running": "This run is still going. The page shows what there was when it was made; "
         "make it again with metamd report.",
-        "failed": "This run has failed. The page shows what it had done by then.",
+        "stopped": "This run was stopped; the same command goes on. The page shows what it had "
+        "done by then.",
+        "failed": f"This run has failed{why}. The page shows what it had done by then.",
     }.get(state, "It is not known whether this run has finished.")
     if text and missing:
         text += f" Not done yet: {', '.join(missing)}."

@@ -18,7 +18,9 @@ import numpy as np
 
 from metamd.errors import WorkspaceError
 from metamd.frames import Array, Frames, load_frames
+from metamd.reference import with_reference_energy
 from metamd.spread import Components, matrix_components
+from metamd.workspace import RUN_FILE
 
 #: Frames that figures are drawn from, at most: of one arm, and of all arms together.
 FIGURE_FRAMES = 4000
@@ -112,9 +114,24 @@ class Material:
         return out
 
     @cached_property
+    def with_energy(self) -> dict[str, Frames]:
+        """Of each arm the frames whose energy is the reference's: sampled, or else labelled."""
+        out = {}
+        for arm in self.rows("arms"):
+            name = str(arm.get("name"))
+            if name not in self.arms:
+                continue
+            found = with_reference_energy(self.arms[name])
+            if found is None:
+                found = with_reference_energy(self.arms[name], self.frames(arm.get("labelled")))
+            if found is not None:
+                out[name] = found
+        return out
+
+    @cached_property
     def zero_ev(self) -> float | None:
-        """The lowest energy of all arms, eV."""
-        lowest = [f.energy.min() for f in self.arms.values() if f.energy is not None]
+        """The lowest reference energy of all arms, eV."""
+        lowest = [f.energy.min() for f in self.with_energy.values() if f.energy is not None]
         return float(min(lowest)) if lowest else None
 
     @cached_property
@@ -126,8 +143,20 @@ class Material:
         given = {n: f for n, f in self.arms.items() if f.symbols == first.symbols}
         return matrix_components(given) if sum(len(f) for f in given.values()) > 2 else None
 
+    @cached_property
+    def stored_config(self) -> str:
+        """What the work folder keeps of a run that was started from Python, without a run file."""
+        try:
+            config = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))["config"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        return json.dumps(config, indent=2)
+
     def timestep_fs(self, arm: str) -> float | None:
-        """The arm's time step by the run file kept in the summary."""
+        """The arm's time step; of summaries that do not hold it, by the run file kept in them."""
+        for row in self.rows("arms"):
+            if row.get("name") == arm and isinstance(row.get("timestep_fs"), float | int):
+                return float(row["timestep_fs"])
         try:
             tables = tomllib.loads(self.summary.get("config_toml") or "").get("sample", [])
             for table in tables:

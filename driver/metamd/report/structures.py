@@ -83,7 +83,7 @@ def _start(material: Material, out: list[Structure]) -> None:
             _add(out, "Starting structure", "As given in the run file.", frames[:1])
             return
     lowest = None
-    for name, frames in material.arms.items():
+    for name, frames in material.with_energy.items():
         if frames.energy is not None:
             k = int(frames.energy.argmin())
             if lowest is None or frames.energy[k] < lowest[0]:
@@ -141,15 +141,16 @@ def _worst(material: Material, out: list[Structure]) -> None:
 
 
 def _highest(material: Material, out: list[Structure]) -> None:
-    for name, frames in material.arms.items():
+    for name, frames in material.with_energy.items():
         if frames.energy is not None and material.zero_ev is not None:
             k = int(frames.energy.argmax())
             above = float(frames.energy[k]) - material.zero_ev
+            which = "sampled" if frames is material.arms[name] else "had labelled"
             _add(
                 out,
                 f"{name}: highest frame",
-                f"The frame of highest energy that arm {name} sampled, {above:.2f} eV above the "
-                "lowest of all arms.",
+                f"The frame of highest reference energy that arm {name} {which}, {above:.2f} eV "
+                "above the lowest of all arms.",
                 frames[[k]],
             )
 

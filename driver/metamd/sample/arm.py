@@ -18,8 +18,9 @@ from metamd.config import Reference, Sample, System, Wte
 from metamd.errors import TaskError
 from metamd.execution import Executor, Failure, Task, last_useful_line, run_lmp, run_program
 from metamd.frames import Frames, concatenate, load_npz, save_npz
+from metamd.identity import task_argument
 from metamd.reference import fingerprint
-from metamd.sample.folder import engine_forces, has_callback, write_walker
+from metamd.sample.folder import brings_labels, engine_forces, has_callback, write_walker
 from metamd.sample.static import run_static
 from metamd.structure import walker_starts
 
@@ -80,8 +81,8 @@ def _walker_arguments(
 ) -> dict[str, Any]:
     # What the walker starts from is below, whatever file it came from.
     return {
-        "arm": arm.model_copy(update={"starts": None}).model_dump(mode="json"),
-        "reference": reference.model_dump(mode="json"),
+        "arm": task_argument(arm.model_copy(update={"starts": None})),
+        "reference": task_argument(reference),
         "charge": system.charge,
         "multiplicity": system.multiplicity,
         "walker": walker,
@@ -240,14 +241,7 @@ def _collect(
         raise TaskError(
             f"arm {arm.name}: no walker gave a frame; the first: {stopped[0]['reason']}"
         )
-    source = ""
-    own_lines = bool(arm.commands or arm.deck)
-    if arm.static:
-        pass  # these frames have no labels yet
-    elif has_callback(arm, reference) or (
-        arm.engine != "model" and reference.kind == "lammps" and not own_lines
-    ):
-        source = fingerprint(reference, system)
+    source = fingerprint(reference, system) if brings_labels(arm, reference) else ""
     frames = concatenate(parts).with_info(
         arm=arm.name, method=arm.method, temperature_k=arm.temperature_k, label_source=source
     )

@@ -92,6 +92,13 @@ def has_callback(arm: Sample, reference: Reference) -> bool:
     return arm.engine == "reference" and reference.kind == "ase"
 
 
+def brings_labels(arm: Sample, reference: Reference) -> bool:
+    """Whether an arm's frames come with the reference's energies and forces, without bias."""
+    own_lines = bool(arm.commands or arm.deck)
+    by_lammps = arm.engine != "model" and reference.kind == "lammps" and not own_lines
+    return not arm.static and (has_callback(arm, reference) or by_lammps)
+
+
 def engine_forces(arm: Sample, reference: Reference, atoms: Atoms) -> Forces:
     """What moves the atoms of an arm, as LAMMPS lines; none for a callback.
 

@@ -11,6 +11,7 @@ from ase import Atoms
 
 from metamd.config import Reference, System, Validate
 from metamd.execution import Task
+from metamd.identity import task_argument
 from metamd.validate import tasks
 
 ERRORS_TASK = "metamd.validate.models:model_errors"
@@ -109,7 +110,7 @@ class Plan:
         c, wanted = self.config, self.config.checks
         system = {
             **self._structure(),
-            "reference": self.reference and self.reference.model_dump(mode="json"),
+            "reference": self.reference and task_argument(self.reference),
             "charge": self.system.charge if self.system else 0,
             "multiplicity": self.system.multiplicity if self.system else 1,
             "models": {name: str(members[0].path) for name, members in ensembles.items()},
@@ -121,7 +122,7 @@ class Plan:
 
         out = []
         if "scans" in wanted:
-            scans = [scan.model_dump(mode="json") for scan in c.scans]
+            scans = [task_argument(scan) for scan in c.scans]
             out.append(task("scans", "scans", "scans of bonds and angles", scans=scans))
         if "frequencies" in wanted:
             out.append(task("frequencies", "frequencies", "harmonic frequencies"))
@@ -135,7 +136,7 @@ class Plan:
             out.append(task("nve", "nve", "energy conservation", settings=settings))
         if "rdf" in wanted or "diffusion" in wanted:
             names = [tasks.REFERENCE] if self._reference_moves else []
-            settings = c.trajectory.model_dump(mode="json")
+            settings = task_argument(c.trajectory)
             out += [
                 task(
                     "trajectory",
@@ -158,7 +159,7 @@ class Plan:
             {
                 "trajectories": dict(trajectories),
                 "checks": kinds,
-                "settings": self.config.trajectory.model_dump(mode="json"),
+                "settings": task_argument(self.config.trajectory),
             },
             " and ".join(kinds),
         )

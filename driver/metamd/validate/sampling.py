@@ -10,6 +10,7 @@ import numpy as np
 
 from metamd.bonds import BondGraph
 from metamd.frames import Array, Frames
+from metamd.reference import with_reference_energy
 from metamd.spread import (
     distance_variance,
     energy_histogram,
@@ -28,15 +29,9 @@ def bonds_intact_fraction(frames: Frames, start: BondGraph) -> float:
 
 
 def arm_energies(frames: Frames, labelled: Frames | None) -> Array | None:
-    """Energies in eV that say how high an arm went: those its frames came with, of all of them.
-
-    Frames of samplers without dynamics come with none; then those that the reference has labelled
-    stand for all.  None where there are neither.
-    """
-    found = frames.energy
-    if found is None and labelled is not None:
-        found = labelled.energy
-    return found if found is not None and len(found) else None
+    """Energies in eV that say how high an arm went, all of the reference; None where none are."""
+    found = with_reference_energy(frames, labelled)
+    return None if found is None else found.energy
 
 
 def energy_zero(arms: Sequence[Array | None]) -> float | None:
