@@ -22,6 +22,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from metamd.frames import Array, Frames, minimum_image
 
@@ -83,7 +84,7 @@ class BondGraph:
         ok = np.ones(len(positions), dtype=np.bool_)
         if not len(self.bonds):
             return ok
-        # Not (all below the limit) rather than (any above): a NaN position is not intact.
+        ok &= np.isfinite(positions).all(axis=(1, 2))
         ok &= (self.lengths(positions, cell) < self._limit_ang).all(axis=1)
         return ok & ~self._formed_mask(positions, cell, ok)
 
@@ -113,9 +114,11 @@ class BondGraph:
         return f"{self.symbols[i]}{i + 1}-{self.symbols[j]}{j + 1}"
 
     def _formed_pairs(self, positions: Array, cell: Array | None) -> list[tuple[int, int]]:
-        known = {(int(i), int(j)) for i, j in self.bonds}
         i, j = _close_pairs(self.symbols, positions, cell, FORMED_FACTOR)
-        return [p for p in zip(i.tolist(), j.tolist(), strict=True) if p not in known]
+        n_atoms = len(self.symbols)
+        known = self.bonds[:, 0] * n_atoms + self.bonds[:, 1]
+        new = ~np.isin(i * n_atoms + j, known)
+        return list(zip(i[new].tolist(), j[new].tolist(), strict=True))
 
     def _formed_mask(
         self, positions: Array, cell: Array | None, look: NDArray[np.bool_]
@@ -158,8 +161,36 @@ def _close_pairs(
     symbols: tuple[str, ...], positions: Array, cell: Array | None, factor: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs i < j closer than factor times the sum of covalent radii, each pair once."""
+    radii = _radii(symbols)
+    reach = 2 * factor * float(radii.max(initial=0.0))
+    if cell is None or (_right_angled(cell) and 2 * reach < np.diag(cell).min()):
+        # Ten times as fast as a neighbour list with all images, which trajectories of liquids feel.
+        i, j = _near_pairs(positions, cell, reach)
+        delta = positions[j] - positions[i]
+        if cell is not None:
+            delta = minimum_image(delta[None], cell[None])[0]
+        close = np.linalg.norm(delta, axis=1) < factor * (radii[i] + radii[j])
+        return i[close], j[close]
     i, j, _ = _contacts(symbols, positions, cell, factor)
     pairs = np.unique(np.stack([i, j], axis=1)[i < j], axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _right_angled(cell: Array) -> bool:
+    return not np.any(cell - np.diag(np.diag(cell)))
+
+
+def _near_pairs(
+    positions: Array, cell: Array | None, reach: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pairs i < j not further apart than ``reach`` (A), in order; nearest images in the cell."""
+    lengths = None if cell is None else np.diag(cell)
+    if lengths is not None:
+        positions = positions % lengths
+        positions = np.where(positions < lengths, positions, 0.0)  # rounded up to the border
+    pairs = cKDTree(positions, boxsize=lengths).query_pairs(reach, output_type="ndarray")
+    pairs = np.sort(pairs, axis=1)
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return pairs[:, 0], pairs[:, 1]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
+from ase.neighborlist import neighbor_list
 
-from metamd.bonds import BROKEN_FACTOR, BondGraph
+from metamd.bonds import BOND_FACTOR, BROKEN_FACTOR, BondGraph
 from metamd.errors import DataError
 from metamd.frames import Frames
 from metamd.spread import (
@@ -151,6 +153,23 @@ def test_bonds_across_the_cell_and_in_large_systems():
     torn = big.positions.copy()
     torn[2] += [0.0, 0.0, 2.0]
     assert not graph.intact(torn, np.asarray(big.cell))
+
+
+@pytest.mark.parametrize("lengths", [None, (14.0, 15.0, 16.0), (4.0, 15.0, 16.0)])
+def test_bonds_of_a_gas_against_ase(lengths):
+    """Random atoms, inside and outside the cell; the last cell is too thin for nearest images."""
+    rng = np.random.default_rng(4)
+    symbols, positions = ["C"] * 150 + ["H"] * 150, rng.uniform(-8, 20, (300, 3))
+    cell = None if lengths is None else np.diag(lengths)
+    atoms = Atoms(symbols, positions, cell=cell, pbc=cell is not None)
+    reach = {("C", "C"): 2 * 0.76, ("C", "H"): 0.76 + 0.31, ("H", "H"): 2 * 0.31}
+    i, j = neighbor_list("ij", atoms, {pair: BOND_FACTOR * r for pair, r in reach.items()})
+    graph = BondGraph.of(symbols, positions, cell)
+    assert len(graph.bonds) > 20
+    assert set(map(tuple, graph.bonds)) == {(a, b) for a, b in zip(i, j, strict=True) if a < b}
+    assert graph.intact(positions, cell)
+    positions[7, 1] = np.nan
+    assert not graph.intact(positions, cell)
 
 
 def test_ionic_crystals_have_no_bonds():
