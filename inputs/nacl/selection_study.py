@@ -126,6 +126,8 @@ def main() -> None:
         result = validate_models(
             files, tests, Atoms(), Validate(checks=("cross_errors",)), folder / "validate", executor
         )
+    if result.failures:
+        raise SystemExit(f"no errors of some models: {result.failures[0]['reason']}")
     table = {row["train"]: row for row in result.cross_errors}
     write_json(folder / "results.json", {"steps": arguments.steps, "errors": table})
     plot(table, folder / "errors.png")
