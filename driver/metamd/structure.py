@@ -49,9 +49,14 @@ def build_structure(system: System) -> Atoms:
     atoms.set_constraint()
     check_distances(atoms.positions, atoms.get_chemical_symbols(), where)
     periodic = system.periodic
-    if periodic and abs(atoms.get_volume() if atoms.cell.rank == 3 else 0.0) < 1e-6:
-        raise InputError(f"{where}: system.periodic = true, but there is no cell.")
+    if periodic is None and atoms.pbc.any() and not atoms.pbc.all():
+        raise InputError(
+            f"{where}: is periodic along some of the axes only; say system.periodic = true (along "
+            "all of them, with an empty layer) or false."
+        )
     atoms.pbc = bool(atoms.pbc.any()) if periodic is None else periodic
+    if atoms.pbc.any() and (atoms.cell.rank < 3 or atoms.get_volume() < 1e-6):
+        raise InputError(f"{where}: is periodic, but has no cell.")
     if not atoms.pbc.any():
         atoms.cell = None
     return atoms

@@ -40,6 +40,19 @@ def test_any_file_that_ase_reads(suffix: str, tmp_path: Path) -> None:
     assert alone.cell.rank == 0
 
 
+def test_a_slab_says_whether_it_is_periodic(tmp_path: Path) -> None:
+    slab = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    slab.pbc = (True, True, False)
+    write(tmp_path / "slab.xyz", slab)
+    with pytest.raises(InputError, match=r"slab\.xyz: is periodic along some of the axes only"):
+        build_structure(System(structure=tmp_path / "slab.xyz"))
+    assert build_structure(System(structure=tmp_path / "slab.xyz", periodic=True)).pbc.all()
+    slab.cell[2] = 0.0
+    write(tmp_path / "flat.xyz", slab)
+    with pytest.raises(InputError, match=r"flat\.xyz: is periodic, but has no cell"):
+        build_structure(System(structure=tmp_path / "flat.xyz", periodic=True))
+
+
 def test_smiles(ethanol: Any) -> None:
     pytest.importorskip("rdkit")
     atoms = build_structure(System(smiles="CCO"))

@@ -16,7 +16,7 @@ INPUTS = ROOT / "inputs"
 RUN_FILES = sorted(INPUTS.glob("*/*.toml"))
 #: Not a study: PLUMED files to copy.
 STUDIES = sorted({path.parent for path in RUN_FILES})
-COMMAND = re.compile(r"^    ((?:uv run )?(?:metamd|python) .*inputs/.*)$", re.MULTILINE)
+COMMAND = re.compile(r"^    ((?:uv run .*)?(?:metamd|python) .*inputs/.*)$", re.MULTILINE)
 
 
 def test_there_are_studies() -> None:
