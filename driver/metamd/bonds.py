@@ -177,7 +177,7 @@ def _close_pairs(
 
 
 def _right_angled(cell: Array) -> bool:
-    return not np.any(cell - np.diag(np.diag(cell)))
+    return float(np.abs(cell - np.diag(np.diag(cell))).max()) < 1e-9
 
 
 def _near_pairs(

@@ -94,7 +94,8 @@ def table_identity(table: BaseModel, exclude: set[str]) -> dict[str, Any]:
 def task_argument(table: BaseModel) -> dict[str, Any]:
     """A table of the run file as a task takes it, for JSON, without defaults.
 
-    A key that a later version adds is not in it, so that finished tasks stay what they were.
+    A key that a later version adds is not in it, so that finished tasks stay what they were.  A
+    version that changes a default must rename the key, or old results would pass for new ones.
     """
     return table.model_dump(mode="json", exclude_defaults=True)
 

@@ -66,8 +66,13 @@ def running_variance(frames: Frames) -> Array:
 
 def distance_variance(frames: Frames) -> float:
     """Mean over pairs of the variance of D over all frames, 1/A^2."""
-    d = inverse_distances(frames)
-    return float(d.var(axis=0).mean()) if d.size else 0.0
+
+    def compute() -> float:
+        d = inverse_distances(frames)
+        return float(d.var(axis=0).mean()) if d.size else 0.0
+
+    # Every summary of a run asks again, of the arms of all iterations.
+    return frames.once("distance_variance", compute)
 
 
 def energy_percentile(energy: Array, zero_ev: float, percent: float = 95.0) -> float:
@@ -166,8 +171,10 @@ def matrix_components(
     rows = np.concatenate([(d - mean) / np.sqrt(len(d)) for d in sample.values()])
     total, n = float((rows**2).sum()), min(n_components, *rows.shape)
     if total > 0 and n < min(rows.shape):
-        # Two of hundreds are wanted, without all the others.
-        _, singular, axes = svds(rows, k=n, v0=np.ones(min(rows.shape)))
+        # Two of hundreds are wanted, without all the others.  Ones would be no start: centred rows
+        # add up to nothing.
+        start = np.random.default_rng(0).normal(size=min(rows.shape))
+        _, singular, axes = svds(rows, k=n, v0=start)
         singular, axes = singular[::-1], axes[::-1]
     else:
         _, singular, axes = np.linalg.svd(rows, full_matrices=False)

@@ -17,7 +17,7 @@ from metamd.bonds import BondGraph
 from metamd.config import Molecule, Packmol, System
 from metamd.errors import InputError
 from metamd.execution import program_environment
-from metamd.frames import check_distances
+from metamd.frames import MIN_VOLUME_ANG3, check_distances
 
 #: packmol tries for hours where there is no room; it is stopped after this.
 PACK_SECONDS = 300.0
@@ -55,7 +55,7 @@ def build_structure(system: System) -> Atoms:
             "all of them, with an empty layer) or false."
         )
     atoms.pbc = bool(atoms.pbc.any()) if periodic is None else periodic
-    if atoms.pbc.any() and (atoms.cell.rank < 3 or atoms.get_volume() < 1e-6):
+    if atoms.pbc.any() and (atoms.cell.rank < 3 or atoms.get_volume() < MIN_VOLUME_ANG3):
         raise InputError(f"{where}: is periodic, but has no cell.")
     if not atoms.pbc.any():
         atoms.cell = None

@@ -139,6 +139,12 @@ def test_minimum_image_is_the_nearest_however_far_the_cell_leans(cell: list[list
     np.testing.assert_array_equal(found[1], found[0][::-1])
     moved = (found[0] - delta) @ np.linalg.inv(box)
     np.testing.assert_allclose(moved, np.round(moved), atol=1e-9)
+    # Beside a cell that needs no reduction.
+    upright = np.array([[7.0, 0, 0], [1.0, 7.0, 0], [0.5, 1.0, 9.0]])
+    mixed = minimum_image(np.stack([delta, delta]), np.stack([upright, box]))
+    lengths = np.linalg.norm(mixed, axis=2)
+    np.testing.assert_allclose(lengths[0], brute_force_distances(delta, upright, 6), atol=1e-10)
+    np.testing.assert_allclose(lengths[1], nearest, atol=1e-10)
 
 
 def test_cells_of_slabs(tmp_path: Path) -> None:

@@ -114,6 +114,9 @@ def test_a_key_that_a_later_version_adds_does_not_redo_tasks(tmp_path: Path) -> 
     assert arm.bias is not None
     assert Reference.model_validate(task_argument(reference)) == reference
     assert Sample.model_validate(task_argument(arm)) == arm
+    # One number of the matrix must be given its sigma, also where it is the matrix's default.
+    mean = Sample(**table | {"bias": {"cv": "mean", "sigma": 0.2}})
+    assert Sample.model_validate(task_argument(mean)) == mean
     assert "more" not in task_argument(later_arm)
     atoms = molecule("H2O")
     system = System(structure=ETHANOL)

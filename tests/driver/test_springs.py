@@ -116,6 +116,12 @@ def test_frames_that_have_no_springs_are_refused() -> None:
         )
         with pytest.raises(DataError, match=f"dimers: frame 3 was made by {method} .47 frames"):
             fit_springs(mixed, 300.0)
+    # An own deck under a calculator leaves frames that do not know their bias.
+    for method in ("metamd", "wte"):
+        own = dimers(sample(50, 0)).with_info(method=method)
+        with pytest.raises(DataError, match=f"dimers: frame 0 was made by {method}"):
+            fit_springs(own, 300.0)
+        assert len(fit_springs(own.with_info(bias_ev=0.0), 300.0).springs) > 0
     with pytest.raises(DataError, match="5 frames do not make"):
         fit_springs(replace(rigid, positions=rigid.positions[:5]), 300.0)
 

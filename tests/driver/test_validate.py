@@ -242,6 +242,15 @@ def test_components_against_scikit_learn():
         assert abs(corr) > 0.999
 
 
+def test_components_of_a_symmetric_set():
+    """Rows that add up to nothing are no reason to fail."""
+    one = rattled(2, 0.05)
+    mean = one.positions.mean(axis=0)
+    there = np.concatenate([one.positions, 2 * mean - one.positions, one.positions])
+    found = matrix_components({"a": Frames(SYMBOLS, there)})
+    assert found.explained[0] > 0.9
+
+
 def test_components_weigh_arms_equally():
     few, many = rattled(20, 0.05, 1), rattled(400, 0.05, 2)
     found = matrix_components({"few": few, "many": many})
@@ -367,6 +376,9 @@ def test_a_set_without_numbers_is_worse_than_any_error():
         )
         assert not found.usable
         assert "The best, trained on md, gives no numbers on metamd frames." in found.text
+    # One of its models could not be opened: the other seed's errors do not speak for it.
+    found = verdict({"cross_errors": [entry("md", "a", 0.03)], "failed_checks": [failed]}, 0.1)
+    assert not found.usable
     # An ensemble that could not be opened is not passed over.
     found = verdict({"cross_errors": [entry("a", "a", 0.03)], "failed_checks": [failed]}, 0.1)
     assert "The model trained on md is not usable: it gives no numbers on a frames." in found.text
@@ -382,7 +394,8 @@ def test_without_numbers_ranks_behind_a_large_error():
 @pytest.mark.parametrize(
     ("value", "criterion", "text"),
     [(0.1049, 0.1, "0.105"), (0.1045, 0.104, "0.1045"), (0.10004, 0.1, "0.10004"),
-     (0.1, 0.1, "0.10"), (0.26, 0.1, "0.26"), (0.0502, 0.05, "0.0502")],
+     (0.1, 0.1, "0.10"), (0.26, 0.1, "0.26"), (0.0502, 0.05, "0.0502"),
+     (0.050004, 0.05, "0.050004")],
 )  # fmt: skip
 def test_an_error_is_told_from_the_criterion(value: float, criterion: float, text: str):
     assert number_beside(value, criterion) == text
@@ -394,8 +407,9 @@ def test_an_error_is_told_from_the_criterion(value: float, criterion: float, tex
 
 
 def test_long_times_have_no_exponent():
-    times = (0.123, 2.14, 9.96, 12.4, 123.4, 1234.0)
-    assert [picoseconds(t) for t in times] == ["0.12", "2.1", "10", "12", "123", "1234"]
+    times = (0.123, 2.14, 9.96, 12.4, 123.4, 1234.0, 1e-5)
+    shown = ["0.12", "2.1", "10", "12", "123", "1234", "0.00001"]
+    assert [picoseconds(t) for t in times] == shown
     runs = [run("a", 300, False, 123.4)]
     found = verdict({"cross_errors": [entry("a", "a", 0.02)], "stability": runs}, 0.1)
     assert "first after 123 ps at 300 K" in found.text

@@ -33,6 +33,8 @@ MAX_DISTANCES = 200_000
 START_DISTANCES = 10_000
 #: Samplers that displace a structure: their frames have a temperature_k, but no thermal spread.
 MADE_METHODS = ("nms", "rattle")
+#: Biased samplers, whose frames without a bias are plain dynamics.
+BIASED_METHODS = ("metamd", "wte")
 #: Profile ``best``: ten starts, without the 1e-6 A^2 that scikit-learn adds to each variance ...
 _STARTS: dict[str, Any] = {"n_init": 10, "tol": 1e-5, "max_iter": 1000, "reg_covar": 1e-9}
 #: ... and the best of them converged.
@@ -341,6 +343,8 @@ def refuse_not_thermal(frames: Frames) -> None:
     method = frames.info.get("method")
     if method is not None and method.dtype.kind == "U":
         made = np.isin(method, MADE_METHODS) | np.char.startswith(method, "augment-")
+        if "bias_ev" not in frames.info:  # as an own deck under a calculator leaves them
+            made |= np.isin(method, BIASED_METHODS)
         if made.any():
             k = int(np.argmax(made))
             raise DataError(

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from metamd.config.base import Name, NonNegative, Seed, Table
 
@@ -38,6 +45,12 @@ class Bias(Table):
     (modulo their number) and goes on depositing."""
     ramp_steps: PositiveInt | None = None
     """Steps over which hills, read and new, grow to their height; none: at once."""
+
+    @model_serializer(mode="wrap")
+    def _with_own_sigma(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The sigma that must be given, also where it equals the default of the whole matrix."""
+        values: dict[str, Any] = serialize(self)
+        return values if self.cv == "matrix" else {**values, "sigma": self.sigma}
 
     @model_validator(mode="after")
     def _fits(self) -> Bias:

@@ -6,6 +6,7 @@ sGDML's layout; writes DeePMD systems, extended XYZ and npz.
 
 from metamd.frames.core import (
     MIN_DISTANCE_ANG,
+    MIN_VOLUME_ANG3,
     Array,
     Frames,
     check_distances,
@@ -21,6 +22,7 @@ from metamd.frames.read import load_frames, open_text, takes_type_map
 
 __all__ = [
     "MIN_DISTANCE_ANG",
+    "MIN_VOLUME_ANG3",
     "Array",
     "Frames",
     "append_extxyz",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from metamd.errors import DataError
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
 
 #: Two atoms closer than this are a mistake in the input, not chemistry.
 MIN_DISTANCE_ANG = 0.4
@@ -55,6 +56,7 @@ class Frames:
     atomic_energy: Array | None = None
     info: dict[str, NDArray[Any]] = field(default_factory=dict)
     source: str = "frames"
+    _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         n, a = self.positions.shape[0], len(self.symbols)
@@ -134,6 +136,13 @@ class Frames:
         """
         return pair_distances(self.positions, self.cell)
 
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What ``compute`` gives for these frames; remembered under ``key``."""
+        if key not in self._known:
+            self._known[key] = compute()
+        known: T = self._known[key]
+        return known
+
     def with_info(self, **values: Any) -> Frames:
         """The same frames with more provenance; a scalar stands for all frames."""
         columns = {k: v if np.ndim(v) else np.full(len(self), v) for k, v in values.items()}
@@ -201,8 +210,9 @@ def minimum_image(delta: Array, cell: Array) -> Array:
     image is in its own vectors).
     """
     skewed = np.abs(cell * (1 - np.eye(3))).max(initial=0.0) >= 1e-10
-    if skewed:
-        cell = np.array([_reduced(one.tobytes()) for one in np.asarray(cell, np.float64)])
+    if skewed and (leaning := _leaning(cell)).any():
+        cell = np.array(cell, dtype=np.float64)
+        cell[leaning] = [_reduced(one.tobytes()) for one in cell[leaning]]
     frac = np.einsum("fpx,fxy->fpy", delta, np.linalg.inv(cell))
     frac -= np.round(frac)
     best = np.einsum("fpx,fxy->fpy", frac, cell)
@@ -216,6 +226,15 @@ def minimum_image(delta: Array, cell: Array) -> Array:
         closer = trial_norm < norm
         best[closer], norm[closer] = trial[closer], trial_norm[closer]
     return np.asarray(best)
+
+
+def _leaning(cell: Array) -> NDArray[np.bool_]:
+    """Cells [f, 3, 3] that are not reduced: some sum of vectors is shorter than one in it."""
+    sums = np.array([n for n in np.ndindex(3, 3, 3) if n != (1, 1, 1)]) - 1
+    length = np.linalg.norm(np.einsum("kx,fxy->fky", sums.astype(float), cell), axis=2)
+    edge = np.linalg.norm(cell, axis=2)
+    longest = np.where(sums != 0, edge[:, None, :], 0.0).max(axis=2)
+    return np.asarray((length < longest * (1 - 1e-12)).any(axis=1))
 
 
 @lru_cache(maxsize=4096)

@@ -25,7 +25,10 @@ OVERLAP_BINS = 20
 
 def bonds_intact_fraction(frames: Frames, start: BondGraph) -> float:
     """Part of the frames that still have the starting structure's bond graph (0 without frames)."""
-    return float(start.intact_frames(frames).mean()) if len(frames) else 0.0
+    if not len(frames):
+        return 0.0
+    key = ("bonds_intact_fraction", start.symbols, start.bonds.tobytes())
+    return frames.once(key, lambda: float(start.intact_frames(frames).mean()))
 
 
 def arm_energies(frames: Frames, labelled: Frames | None) -> Array | None:

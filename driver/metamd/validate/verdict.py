@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 #: Below this ratio a difference between two samplers is not called one.
 NOTEWORTHY_RATIO = 1.1
 #: Of an error that is told from the criterion.
@@ -154,12 +156,15 @@ def _errors(summary: Mapping[str, Any]) -> dict[tuple[str, str], float]:
         if f.get("test") is not None
     ]
     pairs = [*found, *failed]
-    trains = dict.fromkeys(train for train, _ in pairs)
-    # None of its models could be opened.
-    trains |= dict.fromkeys(
-        str(f["train"]) for f in summary.get("failed_checks") or [] if f.get("train") is not None
-    )
     tests = dict.fromkeys(test for _, test in pairs)
+    # A model that could not be opened has numbers on no test set.
+    unopened = dict.fromkeys(
+        str(f["train"])
+        for f in summary.get("failed_checks") or []
+        if f.get("train") is not None and f.get("test") is None
+    )
+    failed += [(train, test) for train in unopened for test in tests]
+    trains = dict.fromkeys(train for train, _ in pairs) | unopened
     # The mean over the other seeds says nothing of the one that failed.
     found |= dict.fromkeys(failed, math.inf)
     return {(a, b): found.get((a, b), math.inf) for a in trains for b in tests}
@@ -264,7 +269,7 @@ def number_beside(value: float, criterion: float, decimals: int | None = None) -
     if _side(float(text), criterion) == _side(value, criterion):
         return text
     more = len(text.partition(".")[2]) + 1
-    return number_beside(value, criterion, more) if more < MOST_DECIMALS else text
+    return number_beside(value, criterion, more) if more <= MOST_DECIMALS else text
 
 
 def _side(value: float, criterion: float) -> int:
@@ -274,7 +279,9 @@ def _side(value: float, criterion: float) -> int:
 def picoseconds(time_ps: float, digits: int = 2) -> str:
     """A time to so many significant digits, without an exponent."""
     whole = time_ps >= 10 ** (digits - 1)
-    return f"{time_ps:.0f}" if whole else f"{time_ps:.{digits}g}"
+    if whole:
+        return f"{time_ps:.0f}"
+    return np.format_float_positional(float(f"{time_ps:.{digits}g}"), trim="-")
 
 
 def _number(value: float) -> str:
