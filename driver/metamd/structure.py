@@ -56,7 +56,8 @@ def build_structure(system: System) -> Atoms:
         )
     atoms.pbc = bool(atoms.pbc.any()) if periodic is None else periodic
     if atoms.pbc.any() and (atoms.cell.rank < 3 or atoms.get_volume() < MIN_VOLUME_ANG3):
-        raise InputError(f"{where}: is periodic, but has no cell.")
+        asked = "system.periodic = true" if periodic else "it is periodic"
+        raise InputError(f"{where}: {asked}, but there is no cell.")
     if not atoms.pbc.any():
         atoms.cell = None
     return atoms

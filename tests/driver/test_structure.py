@@ -49,7 +49,9 @@ def test_a_slab_says_whether_it_is_periodic(tmp_path: Path) -> None:
     assert build_structure(System(structure=tmp_path / "slab.xyz", periodic=True)).pbc.all()
     slab.cell[2] = 0.0
     write(tmp_path / "flat.xyz", slab)
-    with pytest.raises(InputError, match=r"flat\.xyz: is periodic, but has no cell"):
+    with pytest.raises(
+        InputError, match=r"flat\.xyz: system\.periodic = true, but there is no cell"
+    ):
         build_structure(System(structure=tmp_path / "flat.xyz", periodic=True))
 
 
