@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,26 +139,26 @@ def _words(pid: int) -> bytes:
         return b""
 
 
-def kill_at_random(folder: Path, work: Path, delays: Sequence[float], seed: int) -> int:
-    """Start, kill and start again; every third time a process below the driver is the victim.
+def kill_at_random(folder: Path, work: Path, rng: random.Random, most: int) -> int:
+    """Start, kill and start again; every third time a process below the driver is the victim too.
 
-    Returns: kills of drivers that were really at work.
+    Returns: kills of drivers that were really at work; fewer than ``most`` when one finished.
     """
-    rng = random.Random(seed)
     kills = 0
-    for number, delay in enumerate(delays):
+    while kills < most:
         process = start(folder, work)
-        deadline = time.monotonic() + delay
+        deadline = time.monotonic() + rng.uniform(2.0, 25.0)
         while time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.1)
-        if number % 3 == 2 and (below := descendants(process.pid, work)):
+        if process.poll() is not None:
+            break
+        if kills % 3 == 2 and (below := descendants(process.pid, work)):
             try:
                 os.kill(rng.choice(below), signal.SIGKILL)
                 time.sleep(2.0)
             except ProcessLookupError:
                 pass
-        if process.poll() is None:
-            kills += 1
+        kills += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
     return kills
@@ -398,18 +397,23 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_twenty_kills(undisturbed: Path, tmp_path: Path) -> None:
     """SIGKILL at 20 random moments, of drivers and of what runs below them."""
-    write_run(tmp_path)
-    work = tmp_path / "work"
-    rng = random.Random(20)
-    delays = [rng.uniform(2.0, 45.0) for _ in range(20)]
-    kills = kill_at_random(tmp_path, work, delays, seed=20)
-    finish(tmp_path, work, 1500)
-    print(f"{kills} of 20 kills hit a running driver")
-    assert kills >= 10
-    same_data(work, undisturbed)
-    nothing_redone(work)
-    no_hill_doubled(work)
-    provenance_holds(work)
-    summary = json.loads((work / "summary.json").read_text())
-    assert summary["status"] == "finished"
-    assert summary["iterations"][1]["selected"] == {"metamd": 20}
+    rng, kills = random.Random(20), 0
+    # A fast machine ends a loop after a few of them: then another one is begun.
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_run(folder)
+        work = folder / "work"
+        kills += kill_at_random(folder, work, rng, 20 - kills)
+        finish(folder, work, 1500)
+        print(f"{kills} kills of running drivers in {number + 1} loops")
+        same_data(work, undisturbed)
+        nothing_redone(work)
+        no_hill_doubled(work)
+        provenance_holds(work)
+        summary = json.loads((work / "summary.json").read_text())
+        assert summary["status"] == "finished"
+        assert summary["iterations"][1]["selected"] == {"metamd": 20}
+        if kills == 20:
+            break
+    assert kills == 20
