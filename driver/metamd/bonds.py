@@ -24,7 +24,7 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from metamd.frames import Array, Frames, minimum_image
+from metamd.frames import Array, Frames, cell_of, minimum_image
 
 #: Bonded at the start: closer than this times the sum of covalent radii (C-C 1.82 A, O-H 1.16 A).
 BOND_FACTOR = 1.2
@@ -60,6 +60,11 @@ class BondGraph:
         bonds = np.stack([i, j], axis=1) if len(i) else np.empty((0, 2), dtype=np.intp)
         network = cell is not None and _endless(tuple(symbols), np.asarray(positions, float), cell)
         return cls(tuple(symbols), bonds, network)
+
+    @classmethod
+    def of_atoms(cls, atoms: Atoms) -> BondGraph:
+        """The graph of a structure in its cell, or without one."""
+        return cls.of(atoms.get_chemical_symbols(), atoms.positions, cell_of(atoms))
 
     @cached_property
     def _limit_ang(self) -> Array:

@@ -107,11 +107,7 @@ def _sets(
     atoms: Atoms, sets: Mapping[str, Frames], files: Mapping[str, Path], folder: Path
 ) -> list[dict[str, Any]]:
     """The test sets as the summary's arms, so that the report draws how they spread."""
-    graph = BondGraph.of(
-        atoms.get_chemical_symbols(),
-        atoms.positions,
-        atoms.cell.array if atoms.pbc.any() else None,
-    )
+    graph = BondGraph.of_atoms(atoms)
     same = [f for f in sets.values() if f.symbols == graph.symbols]
     zero = energy_zero([arm_energies(f, None) for f in same])
     return [

@@ -17,7 +17,7 @@ from metamd.bonds import BondGraph
 from metamd.config import Molecule, Packmol, System
 from metamd.errors import InputError
 from metamd.execution import program_environment
-from metamd.frames import MIN_VOLUME_ANG3, check_distances
+from metamd.frames import MIN_VOLUME_ANG3, cell_of, check_distances
 
 #: packmol tries for hours where there is no room; it is stopped after this.
 PACK_SECONDS = 300.0
@@ -87,7 +87,7 @@ def walker_starts(starts: Path | None, atoms: Atoms, walkers: int, key: str) -> 
             f"walker{'s' if walkers > 1 else ''}; set walkers = {len(images)} or more."
         )
     symbols, periodic = atoms.get_chemical_symbols(), bool(atoms.pbc.any())
-    graph = BondGraph.of(symbols, atoms.positions, atoms.cell.array if periodic else None)
+    graph = BondGraph.of_atoms(atoms)
     found = []
     for number, image in enumerate(images, start=1):
         where = f"{starts}: {key}, structure {number}"
@@ -98,7 +98,7 @@ def walker_starts(starts: Path | None, atoms: Atoms, walkers: int, key: str) -> 
         cell = atoms.cell if image.cell.rank < 3 else image.cell
         start = Atoms(symbols, image.positions, cell=cell if periodic else None, pbc=atoms.pbc)
         check_distances(start.positions, symbols, where)
-        changes = graph.changes(start.positions, start.cell.array if periodic else None)
+        changes = graph.changes(start.positions, cell_of(start))
         if changes:
             raise InputError(f"{where}: is another molecule than the system's: {changes[0]}.")
         found.append(start)

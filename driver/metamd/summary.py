@@ -249,11 +249,7 @@ def _iteration(state: IterationState, relative: Callable[[Path], str]) -> dict[s
 
 
 def _arms(state: State, relative: Callable[[Path], str]) -> list[dict[str, Any]]:
-    graph = BondGraph.of(
-        state.atoms.get_chemical_symbols(),
-        state.atoms.positions,
-        state.atoms.cell.array if state.atoms.pbc.any() else None,
-    )
+    graph = BondGraph.of_atoms(state.atoms)
     energies = {
         (i.number, s.arm.name): arm_energies(
             s.frames, i.labels[s.arm.name].frames if s.arm.name in i.labels else None

@@ -49,8 +49,7 @@ class Topology:
 def topology_of(atoms: Atoms) -> Topology:
     """The molecules of a structure, from the distances between its atoms."""
     symbols = atoms.get_chemical_symbols()
-    cell = atoms.cell.array if atoms.pbc.any() else None
-    bonds = BondGraph.of(symbols, atoms.positions, cell).bonds
+    bonds = BondGraph.of_atoms(atoms).bonds
     neighbours: list[list[int]] = [[] for _ in symbols]
     for i, j in bonds.tolist():
         neighbours[i].append(j)

@@ -228,6 +228,11 @@ def minimum_image(delta: Array, cell: Array) -> Array:
     return np.asarray(best)
 
 
+def cell_of(atoms: Atoms) -> Array | None:
+    """The cell of a periodic structure, A, [3, 3]; None for an isolated molecule."""
+    return np.array(atoms.cell) if atoms.pbc.any() else None
+
+
 def _leaning(cell: Array) -> NDArray[np.bool_]:
     """Cells [f, 3, 3] that are not reduced: some sum of vectors is shorter than one in it."""
     sums = np.array([n for n in np.ndindex(3, 3, 3) if n != (1, 1, 1)]) - 1

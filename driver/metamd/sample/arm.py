@@ -202,8 +202,7 @@ def _good_part(frames: Frames, arm: Sample, atoms: Atoms) -> tuple[Frames, str |
     """The trajectory before its first bad frame, and what was bad about it."""
     bad = np.zeros(len(frames), dtype=bool)
     reason = "a bond of the starting structure broke"
-    cell = atoms.cell.array if atoms.pbc.any() else None
-    bonds = BondGraph.of(atoms.get_chemical_symbols(), atoms.positions, cell)
+    bonds = BondGraph.of_atoms(atoms)
     if not arm.allow_bond_breaking and not bonds.network:
         bad = ~bonds.intact_frames(frames)
     if frames.forces is not None:

@@ -20,7 +20,7 @@ from metamd.config import Nms, Rattle, Reference, Sample
 from metamd.deck import Forces
 from metamd.errors import ReferenceFailed, TaskError
 from metamd.execution import report_progress, run_lmp
-from metamd.frames import MIN_DISTANCE_ANG, Array, Frames, save_npz
+from metamd.frames import MIN_DISTANCE_ANG, Array, Frames, cell_of, save_npz
 from metamd.harmonic import Modes, displaced, hessian_of, normal_modes
 from metamd.reference import make_calculator, single_point
 from metamd.rerun import rerun
@@ -187,7 +187,7 @@ def _along_modes(
     J. S. Smith, O. Isayev, A. E. Roitberg, Chem. Sci. 8, 3192 (2017).  The harmonic energy of a
     frame is 3/2 N kT times the sum of its c_i.
     """
-    cell = minimum.cell.array if minimum.pbc.any() else None
+    cell = cell_of(minimum)
     n_modes = len(modes.constants_ev_ang2)
 
     def draw() -> tuple[Array, Array | None]:
@@ -228,7 +228,7 @@ def _draw(
     Returns: the frames, and why there are fewer of them (None: there are not).
     """
     symbols = tuple(atoms.get_chemical_symbols())
-    graph = BondGraph.of(symbols, atoms.positions, atoms.cell.array if atoms.pbc.any() else None)
+    graph = BondGraph.of_atoms(atoms)
     positions: list[Array] = []
     cells: list[Any] = []
     rejected = 0

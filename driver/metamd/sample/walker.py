@@ -26,7 +26,7 @@ from metamd.bonds import BondGraph
 from metamd.disk import is_disk_full
 from metamd.errors import DiskFull, InputError, MetamdError, ReferenceFailed
 from metamd.execution import report_progress
-from metamd.frames import Frames, append_extxyz, save_npz
+from metamd.frames import Frames, append_extxyz, cell_of, save_npz
 from metamd.plugins import plugin_library
 from metamd.reference import make_calculator, single_point
 
@@ -51,8 +51,7 @@ class Walker:
         self.calculator = make_calculator(
             s["calculator"], s["arguments"], s["charge"], s["multiplicity"]
         )
-        cell = self.atoms.cell.array if self.atoms.pbc.any() else None
-        self.bonds = BondGraph.of(self.atoms.get_chemical_symbols(), self.atoms.positions, cell)
+        self.bonds = BondGraph.of_atoms(self.atoms)
         self.frames = {k: [] for k in ("step", "positions", "cell", "energy", "forces", "virial")}
         self.output = (self.folder / "frames.extxyz").open("w")
 
@@ -114,12 +113,12 @@ class Walker:
         """Whether the bonds are there that must be; LAMMPS has atoms wrapped into the cell."""
         if self.settings["allow_bond_breaking"] or self.bonds.network:
             return True
-        return self.bonds.intact(positions, self.atoms.cell.array if self.atoms.pbc.any() else None)
+        return self.bonds.intact(positions, cell_of(self.atoms))
 
     def _record(self, step: int, positions: Any, energy: float, forces: Any, virial: Any) -> None:
         if self.frames["step"] and step <= self.frames["step"][-1]:
             return  # the set-up of a second `run` visits the last step once more
-        cell = np.array(self.atoms.cell) if self.atoms.pbc.any() else None
+        cell = cell_of(self.atoms)
         values = (step, positions, cell, energy, forces.copy(), virial)
         for key, value in zip(self.frames, values, strict=True):
             self.frames[key].append(value)

@@ -94,11 +94,7 @@ def angle_scan(
 
 def moved_by_bond(atoms: Atoms, i: int, j: int) -> NDArray[np.bool_]:
     """The atoms on j's side of the bond i-j, [n_atoms]; j alone where the two are in one ring."""
-    graph = BondGraph.of(
-        atoms.get_chemical_symbols(),
-        atoms.positions,
-        np.asarray(atoms.cell) if atoms.pbc.any() else None,
-    )
+    graph = BondGraph.of_atoms(atoms)
     neighbours: dict[int, set[int]] = {k: set() for k in range(len(atoms))}
     for a, b in graph.bonds.tolist():
         neighbours[a].add(b)
@@ -184,11 +180,7 @@ def usual_scans(atoms: Atoms) -> list[Scan]:
     """One bond of each pair of elements, from 0.7 to 2 times its length, and one angle of each
     three elements, from 30 degrees below to 30 above; not in rings, where scans move one atom.
     """
-    graph = BondGraph.of(
-        atoms.get_chemical_symbols(),
-        atoms.positions,
-        np.asarray(atoms.cell) if atoms.pbc.any() else None,
-    )
+    graph = BondGraph.of_atoms(atoms)
     neighbours: dict[int, list[int]] = {k: [] for k in range(len(atoms))}
     scans: dict[tuple[str, ...], Scan] = {}
     for a, b in graph.bonds.tolist():

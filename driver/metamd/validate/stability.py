@@ -119,11 +119,7 @@ def first_failure(
         kinetic_k: kinetic temperature of each, K, [n_frames].
         temperature_k: the thermostat's, K.
     """
-    bonds = BondGraph.of(
-        atoms.get_chemical_symbols(),
-        atoms.positions,
-        atoms.cell.array if atoms.pbc.any() else None,
-    )
+    bonds = BondGraph.of_atoms(atoms)
     found: list[BadFrame] = []
     if not bonds.network:
         broken = ~bonds.intact_mask(frames.positions, frames.cell)
