@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from metamd.augment import Springs, augment, fit_springs, load_springs
-from metamd.compare.summary import COMPLETE, State, comparison_summary, key_of, stage_given
+from metamd.compare.summary import (
+    COMPLETE,
+    State,
+    comparison_summary,
+    key_of,
+    sampled_file,
+    stage_given,
+)
 from metamd.config import Arm, Augment, CompareConfig, Sample, Select
 from metamd.dataset import split_blocks
 from metamd.errors import MetamdError, TaskError
 from metamd.execution import Executor
-from metamd.frames import Frames, concatenate, content_hash, save_deepmd, save_npz
+from metamd.frames import Frames, concatenate, content_hash, load_npz, save_deepmd, save_npz
 from metamd.identity import fingerprint
 from metamd.judge import cluster_labels
 from metamd.label import LabelResult, label_frames
@@ -149,6 +156,25 @@ class _Comparison:
                     f"{result.arm.name}, walker {stop['walker']} stopped early: "
                     f"{stop['reason']}; its good frames are kept"
                 )
+        for table in c.sample:
+            self._join_seeds(table.name)
+
+    def _join_seeds(self, sampler: str) -> None:
+        """The frames of all seeds of a sampler, for its numbers and the report."""
+        frames = concatenate(
+            [
+                result.frames.with_info(
+                    walker=np.asarray(result.frames.info.get("walker", 0)) + 1000 * number
+                )
+                for number, (name, result) in enumerate(self.state.samples.items())
+                if name.rpartition(".seed-")[0] == sampler
+            ]
+        )
+        path = sampled_file(self.workspace.path, sampler)
+        # Others lie there where a walker has been redone.
+        if not path.exists() or content_hash(load_npz(path)) != content_hash(frames):
+            save_npz(frames, path)
+        self.state.sampled[sampler] = frames
 
     def select(self) -> None:
         """Training sets of every size out of the part that is not held out, and the test sets."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metamd import __version__
 from metamd.bonds import BondGraph
 from metamd.config import CompareConfig, Sample
-from metamd.frames import Frames, concatenate, content_hash, load_npz, save_npz
+from metamd.frames import Frames, content_hash, load_npz
 from metamd.label import LabelResult
 from metamd.loop.account import fields, labelled, sampled, trained
 from metamd.sample import SampleResult
@@ -34,11 +34,12 @@ class State:
     """What the stages have given so far.
 
     Samplers and arms repeated with a seed go by ``key_of(name, seed)``; training sets by arm, seed
-    and size.
+    and size.  ``sampled`` has the frames of each sampler, of all its seeds.
     """
 
     atoms: Atoms
     samples: dict[str, SampleResult] = field(default_factory=dict)
+    sampled: dict[str, Frames] = field(default_factory=dict)
     pools: dict[str, Frames] = field(default_factory=dict)
     tests: dict[str, Frames] = field(default_factory=dict)
     chosen: dict[tuple[str, int, int], NDArray[np.intp]] = field(default_factory=dict)
@@ -137,35 +138,19 @@ def _add_validation(
 
 def _samplers(config: CompareConfig, state: State, root: Path) -> list[dict[str, Any]]:
     """One entry a sampler, over the frames of all its seeds."""
-    pooled: dict[str, Frames] = {}
-    for table in config.sample:
-        parts = [
-            result.frames.with_info(
-                walker=np.asarray(result.frames.info.get("walker", 0)) + 1000 * number
-            )
-            for number, (name, result) in enumerate(state.samples.items())
-            if name.rpartition(".seed-")[0] == table.name
-        ]
-        if parts:
-            pooled[table.name] = concatenate(parts)
-    graph = BondGraph.of(
-        state.atoms.get_chemical_symbols(),
-        state.atoms.positions,
-        state.atoms.cell.array if state.atoms.pbc.any() else None,
-    )
-    tests = {name: state.test_files.get(name) for name in pooled}
+    graph = BondGraph.of_atoms(state.atoms)
+    tests = {name: state.test_files.get(name) for name in state.sampled}
     energies = {
         name: arm_energies(frames, load_npz(path) if (path := tests[name]) else None)
-        for name, frames in pooled.items()
+        for name, frames in state.sampled.items()
     }
     zero = energy_zero(list(energies.values()))
     rows = []
     for table in config.sample:
-        if table.name not in pooled:
+        if table.name not in state.sampled:
             continue
-        frames, test = pooled[table.name], tests[table.name]
-        path = root / "iteration-0" / "sample" / f"{table.name}.npz"
-        _keep(frames, path)
+        frames, test = state.sampled[table.name], tests[table.name]
+        path = sampled_file(root, table.name)
         stopped = [
             {**stop, "seed": int(name.rpartition("-")[2])}
             for name, result in state.samples.items()
@@ -192,11 +177,9 @@ def _samplers(config: CompareConfig, state: State, root: Path) -> list[dict[str,
     return rows
 
 
-def _keep(frames: Frames, path: Path) -> None:
-    """Write the frames where other ones, or none, are there: a walker may have been redone."""
-    if path.exists() and content_hash(load_npz(path)) == content_hash(frames):
-        return
-    save_npz(frames, path)
+def sampled_file(root: Path, name: str) -> Path:
+    """Where the frames of a sampler, of all its seeds, lie for the report."""
+    return root / "iteration-0" / "sample" / f"{name}.npz"
 
 
 def _arm(config: CompareConfig, name: str) -> dict[str, Any]:
