@@ -150,19 +150,12 @@ def _worth(plain: str, biased: str, ratios: list[tuple[str, float, float, float]
 def _errors(summary: Mapping[str, Any]) -> dict[tuple[str, str], float]:
     """Force RMSE by train and test set, eV/A; infinite where a model gives no numbers."""
     found = {(str(e["train"]), str(e["test"])): _mean(e) for e in summary.get("cross_errors") or []}
-    failed = [
-        (str(f["train"]), str(f["test"]))
-        for f in summary.get("failed_checks") or []
-        if f.get("test") is not None
-    ]
+    checks = [f for f in summary.get("failed_checks") or [] if f.get("train") is not None]
+    failed = [(str(f["train"]), str(f["test"])) for f in checks if f.get("test") is not None]
     pairs = [*found, *failed]
     tests = dict.fromkeys(test for _, test in pairs)
     # A model that could not be opened has numbers on no test set.
-    unopened = dict.fromkeys(
-        str(f["train"])
-        for f in summary.get("failed_checks") or []
-        if f.get("train") is not None and f.get("test") is None
-    )
+    unopened = dict.fromkeys(str(f["train"]) for f in checks if f.get("test") is None)
     failed += [(train, test) for train in unopened for test in tests]
     trains = dict.fromkeys(train for train, _ in pairs) | unopened
     # The mean over the other seeds says nothing of the one that failed.
