@@ -293,17 +293,21 @@ def test_selections_of_one_sampler_are_ranked_on_its_frames() -> None:
     )
 
 
-def test_report_of_selections_of_one_sampler(tmp_path: Path) -> None:
-    summary = report_case.build(tmp_path, 8)
-    summary |= {"kind": "compare", "compare": of_rows(ONE_SAMPLER_ROWS, ONE_SAMPLER)}
-    summary["verdict"] = comparison_verdict(summary["compare"], [], 0.1)
-    report_case.write(tmp_path, copy.deepcopy(summary))
-    page = write_report(tmp_path).read_text()
-    assert 'id="learning-by-size"' in page
-    assert "could not be made" not in page
+def shown(folder: Path, compare: dict[str, Any], runs: list[dict[str, Any]]) -> tuple[str, str]:
+    """The report's page and what the terminal shows of a comparison."""
+    summary = report_case.build(folder, 8)
+    summary |= {"kind": "compare", "compare": compare}
+    summary["verdict"] = comparison_verdict(compare, runs, 0.1)
+    report_case.write(folder, copy.deepcopy(summary))
     console = Console(width=150, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_summary(summary, console)
-    text = console.export_text()
+    return write_report(folder).read_text(), console.export_text()
+
+
+def test_report_of_selections_of_one_sampler(tmp_path: Path) -> None:
+    page, text = shown(tmp_path, of_rows(ONE_SAMPLER_ROWS, ONE_SAMPLER), [])
+    assert 'id="learning-by-size"' in page
+    assert "could not be made" not in page
     assert "0.030 ± 0.001" in text
     assert "more accurate" in text
 
@@ -360,20 +364,13 @@ def test_trends_of_no_effect_are_one_in_twenty(seeds: int) -> None:
 
 
 def test_report_of_a_comparison(tmp_path: Path) -> None:
-    summary = report_case.build(tmp_path, 8)
-    summary |= {"kind": "compare", "compare": compared()}
-    summary["verdict"] = comparison_verdict(summary["compare"], RUNS, 0.1)
-    report_case.write(tmp_path, copy.deepcopy(summary))
-    page = write_report(tmp_path).read_text()
+    page, text = shown(tmp_path, compared(), RUNS)
     for figure in ("generality", "learning-by-size", "cross-errors", "stability"):
         assert f'id="{figure}"' in page
     assert page.index('id="learning-by-size"') < page.index('id="stability"')
     assert "<h2>Most general: metamd</h2>" in page
     assert "<p>At 400 labelled frames an arm its force RMSE" in page
     assert "could not be made" not in page
-    console = Console(width=150, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_summary(summary, console)
-    text = console.export_text()
     assert "on others' frames" in text
     assert "0.457 ± 0.012" in text
 
